@@ -1,0 +1,28 @@
+"""Length collapse of text embeddings, and TempScale: attention logits divided by a temperature at inference.
+
+>>> import torch, tempscale
+>>> tempscale.filter_rate(torch.full((4, 4), 0.25)).item()
+0.0
+"""
+
+from tempscale.collapse import pairwise_cosine
+from tempscale.corpus import docstrings
+from tempscale.models import load_model
+from tempscale.patch import Patch, patch
+from tempscale.sites import UnsupportedModelError
+from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Patch",
+    "UnsupportedModelError",
+    "dc",
+    "docstrings",
+    "filter_rate",
+    "frequency_matrix",
+    "hc",
+    "load_model",
+    "pairwise_cosine",
+    "patch",
+]

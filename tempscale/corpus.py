@@ -1,0 +1,122 @@
+"""Real texts without a download: the docstrings of the installed scientific packages.
+
+Thousands of technical texts, from a few tokens to thousands, with a natural retrieval task (the summary line asks, the
+rest of the docstring answers) and labels (the submodule). They are read from the source files, so nothing is
+imported or run, and they change only with the packages' versions.
+"""
+
+import ast
+import functools
+import importlib.util
+import inspect
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PACKAGES = ("matplotlib", "numpy", "pandas", "scipy", "sklearn", "torch")
+
+# Folders and files that hold no documentation of the package itself.
+_SKIPPED = ("test", "conftest", "_test", "vendor", "_vendor", "externals", "_pyinstaller", "_examples", "examples")
+
+
+class _Docstring(NamedTuple):
+    name: str
+    label: str
+    text: str
+
+
+def docstrings(packages: Sequence[str] = PACKAGES, *, min_tokens: int = 1) -> "pd.DataFrame":
+    """Return the docstrings of public functions, classes and methods, one a row.
+
+    Args:
+        packages: import names of installed packages; they are read, not imported.
+        min_tokens: leave out texts with fewer tokens.
+
+    Returns:
+        A frame sorted by name, without duplicate texts, with columns
+        name: qualified name, such as "scipy.stats.stats_py.zscore" (leading underscores of modules dropped);
+        label: package and first submodule, such as "scipy.stats";
+        text: the docstring, without indentation;
+        tokens: its length in tokens of all-MiniLM-L6-v2's tokenizer (BERT uncased), special tokens included;
+        summary, body: its first paragraph, and the rest;
+        pair: whether (summary, body) is a pair of the retrieval task: a body, and no other text shares either.
+
+    Raises:
+        ModuleNotFoundError: a package that is not installed, or no tokenizer (the extra `tempscale[offline]`).
+        ValueError: no package, or no text left.
+
+    >>> frame = docstrings(["numpy"], min_tokens=100)
+    >>> "numpy.linalg" in set(frame.label) and bool(frame.tokens.min() >= 100)
+    True
+    """
+    import pandas as pd
+
+    if isinstance(packages, str) or not packages:
+        raise ValueError(f"expected a list of package names, such as {list(PACKAGES[:2])}, not {packages!r}")
+    texts: dict[str, _Docstring] = {}
+    for docstring in sorted(entry for package in packages for entry in _package_docstrings(package)):
+        texts.setdefault(docstring.text, docstring)
+    frame = pd.DataFrame(texts.values(), columns=list(_Docstring._fields))
+    frame["tokens"] = _token_counts(tuple(frame.text))
+    parts = [_summary_and_body(text) for text in frame.text]
+    frame["summary"], frame["body"] = [part[0] for part in parts], [part[1] for part in parts]
+    summaries, bodies = Counter(frame.summary), Counter(frame.body)
+    frame["pair"] = [bool(body) and summaries[summary] == 1 and bodies[body] == 1 for summary, body in parts]
+    frame = frame[frame.tokens >= min_tokens].reset_index(drop=True)
+    if frame.empty:
+        raise ValueError(f"no docstring of at least {min_tokens} tokens in {', '.join(packages)}: lower min_tokens")
+    return frame
+
+
+@functools.cache
+def _package_docstrings(package: str) -> tuple[_Docstring, ...]:
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(
+            f"package {package!r} is not installed: pip install it, or leave it out of `packages`"
+        )
+    root = Path(spec.origin).parent
+    found: list[_Docstring] = []
+    for file in sorted(root.rglob("*.py")):
+        parts = file.relative_to(root).with_suffix("").parts
+        # A private folder is no documentation; a private file is where scipy and numpy write the public ones.
+        if any(part.startswith(_SKIPPED) for part in parts) or any(part.startswith("_") for part in parts[:-1]):
+            continue
+        modules = [part.lstrip("_") for part in parts if part != "__init__"]
+        label = ".".join([package, *modules[:1]]) if len(parts) > 1 else package
+        for name, text in _public(ast.parse(file.read_bytes()), ".".join([package, *modules])):
+            found.append(_Docstring(name, label, text))
+    return tuple(found)
+
+
+def _public(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield name and docstring of the public definitions below a module or class."""
+    for child in node.body:
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and not child.name.startswith("_"):
+            name = f"{prefix}.{child.name}"
+            text = inspect.cleandoc(ast.get_docstring(child) or "").strip()
+            if text:
+                yield name, text
+            if isinstance(child, ast.ClassDef):
+                yield from _public(child, name)
+
+
+def _summary_and_body(text: str) -> tuple[str, str]:
+    summary, _, body = text.partition("\n\n")
+    return " ".join(summary.split()), body.strip()
+
+
+@functools.cache
+def _token_counts(texts: tuple[str, ...]) -> list[int]:
+    from tokenizers import Tokenizer
+
+    from tempscale.models import packaged_minilm
+
+    tokenizer = Tokenizer.from_file(str(packaged_minilm() / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))]

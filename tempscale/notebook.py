@@ -1,0 +1,142 @@
+"""What the book's chapters share: one look for figures, numbers for the prose, and a slider that needs no kernel."""
+
+import base64
+import importlib.resources
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+# Okabe and Ito's palette: eight colours that people with any colour vision tell apart. Black comes last.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def use_style() -> None:
+    """Set the book's look for matplotlib figures.
+
+    >>> use_style()
+    >>> import matplotlib
+    >>> matplotlib.rcParams["image.cmap"]
+    'viridis'
+    """
+    import matplotlib as mpl
+    from cycler import cycler
+
+    mpl.rcParams.update(
+        {
+            "axes.grid": True,
+            "axes.prop_cycle": cycler(color=PALETTE),
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 120,
+            "figure.facecolor": "white",
+            "figure.figsize": (7.0, 3.6),
+            "font.size": 10,
+            "grid.alpha": 0.25,
+            "image.cmap": "viridis",
+            "legend.frameon": False,
+            "lines.linewidth": 1.8,
+            "savefig.bbox": "tight",
+        }
+    )
+
+
+def glue(**values: float | int | str) -> None:
+    """Print named values, and hand them to the book's prose, where {glue:text}`name` shows them.
+
+    Works without the book, too: in a plain notebook or script it only prints.
+
+    >>> glue(n_texts=3)
+    n_texts = 3
+    """
+    for name, value in values.items():
+        plain = value.item() if hasattr(value, "item") else value
+        print(f"{name} = {plain:.6g}" if isinstance(plain, float) else f"{name} = {plain}")
+        _record(name, repr(plain))
+
+
+def slider(
+    name: str,
+    label: str,
+    values: Sequence[float],
+    panels: Mapping[str, npt.NDArray[np.floating]],
+    readouts: Mapping[str, Sequence[float]],
+) -> "HTML":
+    """Return a slider over precomputed heat maps: one self-contained piece of HTML, without kernel or network.
+
+    Args:
+        name: unique on the page; letters, digits and hyphens.
+        label: what the slider moves, such as "temperature".
+        values: the slider's positions, (t,).
+        panels: by title, (t, rows, columns) non-negative values; colours run from 0 to the panel's maximum.
+        readouts: by title, (t,) numbers shown below.
+
+    Raises:
+        ValueError: a panel or readout whose first axis is not as long as `values`, or negative or non-finite values.
+
+    >>> html = slider("demo", "temperature", [0.5, 1.0], {"A": np.ones((2, 3, 3))}, {"entropy": [0.1, 0.2]})
+    >>> "temperature" in html.data
+    True
+    """
+    from IPython.display import HTML
+    from matplotlib import colormaps
+
+    lengths = {title: len(frames) for title, frames in panels.items()}
+    lengths |= {title: len(numbers) for title, numbers in readouts.items()}
+    for title, length in lengths.items():
+        if length != len(values):
+            raise ValueError(f"{title!r} has {length} frames for {len(values)} slider positions: give one for each")
+    data = {
+        "values": [float(value) for value in values],
+        "colours": _base64(np.asarray(colormaps["viridis"](np.arange(256))[:, :3] * 255)),
+        "panels": [
+            {"title": title, "rows": x.shape[1], "columns": x.shape[2], "pixels": _base64(_to_bytes(title, x))}
+            for title, x in panels.items()
+        ],
+        "readouts": [{"title": title, "numbers": [float(x) for x in series]} for title, series in readouts.items()],
+    }
+    script = importlib.resources.files("tempscale").joinpath("slider.js").read_text("utf-8")
+    figures = "".join(
+        f'<div class="panel"><canvas role="img" aria-label="{escape(title)}"></canvas><div>{escape(title)}</div></div>'
+        for title in panels
+    )
+    terms = "".join(f"<dt>{escape(title)}</dt><dd><output></output></dd>" for title in readouts)
+    return HTML(
+        f'<div class="tempscale-slider" id="{escape(name)}">'
+        f'<p><label for="{escape(name)}-input">{escape(label)}</label> '
+        f'<input id="{escape(name)}-input" type="range" min="0" max="{len(values) - 1}" step="1"> '
+        f'<output for="{escape(name)}-input"></output></p>'
+        f'<div class="panels">{figures}</div><dl>{terms}</dl></div>'
+        f"<script>{script}({json.dumps(name)}, {json.dumps(data)});</script>"
+    )
+
+
+def _record(name: str, text: str) -> None:
+    """Leave the value in the notebook's output, in the form that the book's builder collects."""
+    try:
+        from IPython.core.getipython import get_ipython
+        from IPython.display import display
+    except ModuleNotFoundError:
+        return
+    if get_ipython() is None:
+        return
+    prefix = "application/papermill.record/"
+    display({f"{prefix}text/plain": text}, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": prefix}})
+
+
+def _to_bytes(title: str, frames: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Return the frames scaled to 0 ... 255."""
+    if not np.isfinite(frames).all() or frames.min() < 0:
+        raise ValueError(f"{title!r} must hold finite values >= 0: its smallest is {frames.min():g}")
+    return frames * (255 / (frames.max() or 1.0))
+
+
+def _base64(values: npt.NDArray[np.floating]) -> str:
+    return base64.b64encode(values.round().astype(np.uint8).tobytes()).decode("ascii")
