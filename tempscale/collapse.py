@@ -1,7 +1,6 @@
 """The geometry of embeddings: how narrow is the region in which they lie?"""
 
 import torch
-import torch.nn.functional as F
 
 from tempscale.spectrum import Array
 
@@ -36,7 +35,7 @@ def pairwise_cosine(embeddings: Array) -> Array:
     if not directed.all():
         row = int((~directed).nonzero()[0])
         raise ValueError(f"row {row} has norm {norm[row].item():g} and so no direction: leave such rows out")
-    unit = F.normalize(x, dim=-1)
+    unit = x / norm[:, None]
     first, second = torch.triu_indices(len(x), len(x), offset=1, device=x.device)
-    cosine = (unit @ unit.T)[first, second].clamp(-1, 1)
+    cosine: torch.Tensor = (unit @ unit.T)[first, second].clamp(-1, 1)
     return cosine if isinstance(embeddings, torch.Tensor) else cosine.numpy()

@@ -62,18 +62,24 @@ def find_sites(model: nn.Module) -> list[Site]:
             or sites that fail the comparison with the oracle. The message names the class and what can be done.
     """
     transformer = _transformer(model)
-    with _probing(transformer):
-        batch = _probe_batch(transformer)
-        plain, callers = _run_with_softmax_temperature(transformer, batch, 1.0)
-        sites = [_site(transformer, module, calls) for module, calls in callers.items()]
+    batch = _probe_batch(transformer)
+    with _probing(transformer, implementation="eager"):
+        recorder = _Recorder(transformer)
+        recorder.run(batch)
+        sites = [_site(transformer, module) for module in recorder.softmaxes]
         if not sites:
             raise UnsupportedModelError(
                 f"no temperature site in {type(transformer).__name__}: its forward pass has no softmax attention; "
                 "use a model with softmax attention"
             )
-        oracle, _ = _run_with_softmax_temperature(transformer, batch, _PROBE_TEMPERATURE)
-    with _probing(transformer, implementation=None):
-        _verify(transformer, sites, batch, plain, oracle)
+        plain = {site.name: recorder.replay(site.module) for site in sites}
+        recorder.temperature = _PROBE_TEMPERATURE
+        oracle = {site.name: recorder.replay(site.module) for site in sites}
+    with _probing(transformer):
+        recorder = _Recorder(transformer)
+        recorder.run(batch)
+        for site in sites:
+            _verify(site, recorder, plain[site.name], oracle[site.name])
     return sites
 
 
@@ -93,8 +99,8 @@ def _transformer(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def _probing(transformer: nn.Module, implementation: str | None = "eager") -> Iterator[None]:
-    """Inference in evaluation mode, by default with the attention that shows its softmax, and all put back after."""
+def _probing(transformer: nn.Module, implementation: str | None = None) -> Iterator[None]:
+    """Inference in evaluation mode, with an attention implementation other than the model's own; all put back after."""
     training = {module: module.training for module in transformer.modules()}
     configs = _configs(transformer)
     before = {key: config._attn_implementation for key, config in configs.items()}
@@ -130,92 +136,86 @@ def _probe_batch(transformer: nn.Module) -> dict[str, torch.Tensor]:
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
-def _output(transformer: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return the first output at the real tokens, in float32."""
-    try:
-        first: torch.Tensor = transformer(**batch)[0]
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UnsupportedModelError(
-            f"{type(transformer).__name__} cannot be probed with input_ids and attention_mask alone ({error}); "
-            "pass the text encoder inside it"
-        ) from error
-    return first[batch["attention_mask"].bool()].float() if first.ndim == 3 else first.float()
+class _Recorder(TorchFunctionMode):
+    """Run a model, remember which modules call softmax and how they were called, and call them again.
 
+    While it is the active mode, the input of every softmax is divided by `temperature`.
+    """
 
-class _SoftmaxTemperature(TorchFunctionMode):
-    """Divide the input of every softmax by a temperature, and remember which module asked for it."""
-
-    def __init__(self, temperature: float) -> None:
+    def __init__(self, transformer: nn.Module) -> None:
         super().__init__()
-        self.temperature = temperature
-        self.stack: list[nn.Module] = []
-        self.callers: dict[nn.Module, int] = {}
+        self.transformer = transformer
+        self.temperature = 1.0
+        self.softmaxes: dict[nn.Module, None] = {}  # in the order of the first call
+        self._calls: dict[nn.Module, tuple[Any, Any]] = {}
+        self._stack: list[nn.Module] = []
+
+    def run(self, batch: dict[str, torch.Tensor]) -> None:
+        """Run the model once, recording."""
+        with ExitStack() as hooks:
+            for module in self.transformer.modules():
+                hooks.callback(module.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
+                hooks.callback(module.register_forward_hook(self._leave).remove)
+            try:
+                with self:
+                    self.transformer(**batch)
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise UnsupportedModelError(
+                    f"{type(self.transformer).__name__} cannot be probed with input_ids and attention_mask alone "
+                    f"({error}); pass the text encoder inside it"
+                ) from error
+
+    def replay(self, module: nn.Module) -> torch.Tensor:
+        """Call a module as the model called it, and return its first output in float32."""
+        args, kwargs = self._calls[module]
+        with self:
+            output = module(*args, **kwargs)
+        return (output if isinstance(output, torch.Tensor) else output[0]).float()
+
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._stack.append(module)
+        self._calls.setdefault(module, (args, kwargs))
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._stack.pop()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func not in _SOFTMAXES or not self.stack:
+        if func not in _SOFTMAXES:
             return func(*args, **kwargs)
-        self.callers[self.stack[-1]] = self.callers.get(self.stack[-1], 0) + 1
+        if self._stack:
+            self.softmaxes[self._stack[-1]] = None
         logits, *rest = args
         # The row maximum goes first: a mask filled with the smallest float must not overflow to minus infinity.
-        dim = rest[0] if rest else kwargs["dim"]
-        shifted = (logits - logits.amax(dim, keepdim=True)) / self.temperature
-        return func(shifted, *rest, **kwargs)
+        shifted = logits - logits.amax(rest[0] if rest else kwargs["dim"], keepdim=True)
+        return func(shifted / self.temperature, *rest, **kwargs)
 
 
-def _run_with_softmax_temperature(
-    transformer: nn.Module, batch: dict[str, torch.Tensor], temperature: float
-) -> tuple[torch.Tensor, dict[nn.Module, int]]:
-    """Return the output with softmax(x / temperature) for every softmax, and how often each module calls one."""
-    mode = _SoftmaxTemperature(temperature)
-
-    def enter(module: nn.Module, args: Any) -> None:
-        mode.stack.append(module)
-
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
-        mode.stack.pop()
-
-    with ExitStack() as hooks:
-        for module in transformer.modules():
-            hooks.callback(module.register_forward_pre_hook(enter).remove)
-            hooks.callback(module.register_forward_hook(leave).remove)
-        with mode:
-            return _output(transformer, batch), mode.callers
-
-
-def _site(transformer: nn.Module, module: nn.Module, calls: int) -> Site:
+def _site(transformer: nn.Module, module: nn.Module) -> Site:
     name = next(name for name, candidate in transformer.named_modules() if candidate is module)
     scales = [key for key in SCALE_ATTRIBUTES if isinstance(getattr(module, key, None), float)]
     if len(scales) != 1:
         raise UnsupportedModelError(
-            f"no temperature site in {type(module).__name__} ({name}) of {type(transformer).__name__}: it "
-            f"calls softmax {calls} time(s) but has no single scale attribute ({' or '.join(SCALE_ATTRIBUTES)}); supported are "
-            "attention modules of transformers with one, such as those of the BERT family"
+            f"no temperature site in {type(module).__name__} ({name}) of {type(transformer).__name__}: it calls "
+            f"softmax but has no single scale attribute ({' or '.join(SCALE_ATTRIBUTES)}); "
+            "supported is attention with one, such as that of transformers' BERT family"
         )
     return Site(name, module, scales[0], getattr(module, scales[0]))
 
 
-def _verify(
-    transformer: nn.Module,
-    sites: list[Site],
-    batch: dict[str, torch.Tensor],
-    plain: torch.Tensor,
-    oracle: torch.Tensor,
-) -> None:
-    """Compare the model's own attention, with the sites set, against the oracle; leave the sites as they were."""
-    floor = (_output(transformer, batch) - plain).abs().max().item()
+def _verify(site: Site, recorder: _Recorder, plain: torch.Tensor, oracle: torch.Tensor) -> None:
+    """Compare the module's own attention, with the site set, against the oracle; leave the site as it was."""
+    rounding = (recorder.replay(site.module) - plain).abs().max().item()
     try:
-        for site in sites:
-            site.set(_PROBE_TEMPERATURE)
-        error = (_output(transformer, batch) - oracle).abs().max().item()
+        site.set(_PROBE_TEMPERATURE)
+        error = (recorder.replay(site.module) - oracle).abs().max().item()
     finally:
-        for site in sites:
-            site.restore()
+        site.restore()
     effect = (oracle - plain).abs().max().item()
     # A patch without effect has error == effect; a right one differs by rounding, like two backends of one model.
-    if not error <= max(0.02 * effect, 4 * floor) or effect <= 8 * floor:
+    if not error <= max(0.02 * effect, 4 * rounding) or effect <= 8 * rounding:
         raise UnsupportedModelError(
-            f"the temperature sites of {type(transformer).__name__} do not reproduce softmax(logits / temperature): "
-            f"error {error:.2g} on outputs that the temperature moves by {effect:.2g} (rounding: {floor:.2g}); "
-            "load the model in float32, or use one whose attention is that of transformers' BERT family"
+            f"dividing {site.attribute} of {type(site.module).__name__} ({site.name}) is not softmax(logits / "
+            f"temperature): the output is off by {error:.2g} where a temperature moves it by {effect:.2g} and "
+            f"rounding by {rounding:.2g}; load the model in float32, or use one with attention like that of transformers' BERT family"
         )

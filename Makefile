@@ -1,0 +1,45 @@
+# make book, make test: all that is needed is make and Python >= 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: book test format notebooks lock clean
+
+book: $(READY)
+	$(BIN)/jupyter-book build . -W -n --keep-going
+	@echo "Open file://$(CURDIR)/_build/html/index.html"
+
+# The pages are tested as built, so a book that is not up to date is built first.
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/jupyter-book build . -W -n --keep-going -q
+	$(BIN)/pytest
+	@echo "All tests passed. Open file://$(CURDIR)/_build/html/index.html"
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Everything generated from the chapters and from the repository's address in pyproject.toml.
+notebooks: $(READY)
+	$(BIN)/python book/_ext/notebooks.py
+
+# The environment: exactly the lock, and the package itself in place. Made again when the lock or pyproject.toml changes.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Resolve pyproject.toml anew, with the newest versions that its bounds allow. torch stays where it is.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0" hatchling editables ".[offline,eval,ray,book,test]"
+	{ echo "# The full working set; made by 'make lock'."; .venv-lock/bin/python -m pip freeze --exclude tempscale | sed 's/^\(torch==[0-9.]*\)+cpu$$/\1/'; } > requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf _build .venv

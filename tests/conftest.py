@@ -1,0 +1,27 @@
+"""Shared fixtures: the packaged model, loaded once; nothing here needs a network."""
+
+import os
+
+# Set before any library reads them: a test that reaches for the hub must fail at once.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+from hypothesis import settings
+
+import tempscale
+
+settings.register_profile("tempscale", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("tempscale")
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """Return all-MiniLM-L6-v2 on the CPU; tests that patch it must leave it as it was."""
+    return tempscale.load_model("minilm", device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)

@@ -1,0 +1,102 @@
+"""The repository's own promises: one lock, one address, a light import, names as in the public contract."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import tempscale
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def locked():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(requirement.name): requirement for requirement in requirements}
+
+
+def test_the_lock_pins_every_package_exactly_and_torch_where_the_project_wants_it():
+    for requirement in locked().values():
+        assert [specifier.operator for specifier in requirement.specifier] == ["=="], requirement
+    assert str(locked()["torch"].specifier) == "==2.13.0"
+
+
+def test_the_lock_holds_every_dependency_and_extra_within_its_bounds():
+    declared = PROJECT["dependencies"] + [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
+    for requirement in map(Requirement, declared):
+        (pin,) = locked()[canonicalize_name(requirement.name)].specifier
+        assert requirement.specifier.contains(pin.version), f"{requirement} against {pin}"
+
+
+def test_environment_yml_describes_the_same_set_as_the_lock():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert pip == ["-r requirements.lock", "-e ."]
+    conda = dict(entry.partition("=")[::2] for entry in environment["dependencies"] if isinstance(entry, str))
+    assert conda.keys() == {"python", "pip", "make"}, "every other package is the lock's"
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(conda["python"])
+
+
+def test_the_address_stands_in_one_place_only():
+    """Files that a person writes do not repeat it; generated ones are checked against it by the notebooks' own test."""
+    address = PROJECT["urls"]["Repository"].removeprefix("https://")
+    written = [*ROOT.glob("*"), *ROOT.glob("tempscale/**/*"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("book/**/*")]
+    generated = {".ipynb", ".pyc"}
+    holders = {
+        path.relative_to(ROOT).as_posix()
+        for path in written
+        if path.is_file() and path.suffix not in generated and address.encode() in path.read_bytes()
+    }
+    assert holders <= {"pyproject.toml", "README.md", "CITATION.cff"}
+
+
+IMPORT = "import sys, tempscale; print(*[name for name in {names!r} if name in sys.modules])"
+HEAVY = (
+    "IPython",
+    "matplotlib",
+    "mteb",
+    "pandas",
+    "ray",
+    "scipy",
+    "sentence_transformers",
+    "tokenizers",
+    "transformers",
+)
+
+
+def imported(code):
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return result.stdout.split()
+
+
+def test_importing_tempscale_is_light():
+    assert imported(IMPORT.format(names=HEAVY)) == []
+
+
+@pytest.mark.parametrize("name", ["transformers", "pandas"])
+def test_the_test_of_the_light_import_can_fail(name):
+    assert imported(f"import {name}; " + IMPORT.format(names=HEAVY)).count(name) == 1
+
+
+def test_public_names_are_listed_and_exist():
+    assert tempscale.__all__ == sorted(tempscale.__all__)
+    for name in tempscale.__all__:
+        assert getattr(tempscale, name).__doc__
+
+
+def test_the_package_imports_nothing_from_the_book():
+    for path in (ROOT / "tempscale").rglob("*.py"):
+        assert "from book" not in path.read_text()
+        assert "import book" not in path.read_text()
+
+
+def test_modules_stay_small():
+    for path in (ROOT / "tempscale").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 250, f"{path.name}: find the second idea in it"
