@@ -215,7 +215,7 @@ def _verify(site: Site, recorder: _Recorder, plain: torch.Tensor, oracle: torch.
     # A patch without effect has error == effect; a right one differs by rounding, like two backends of one model.
     if not error <= max(0.02 * effect, 4 * rounding) or effect <= 8 * rounding:
         raise UnsupportedModelError(
-            f"dividing {site.attribute} of {type(site.module).__name__} ({site.name}) is not softmax(logits / "
-            f"temperature): the output is off by {error:.2g} where a temperature moves it by {effect:.2g} and "
-            f"rounding by {rounding:.2g}; load the model in float32, or use one with attention like that of transformers' BERT family"
+            f"{site.attribute} of {type(site.module).__name__} ({site.name}) does not divide the complete logit: the "
+            f"output is off by {error:.2g} where a temperature moves it by {effect:.2g}, rounding by {rounding:.2g}; "
+            "load the model in float32, or use one with attention like that of transformers' BERT family"
         )

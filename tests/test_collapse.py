@@ -41,3 +41,11 @@ def test_half_precision_is_computed_in_float32():
 def test_refusals(embeddings, message):
     with pytest.raises(ValueError, match=message):
         pairwise_cosine(embeddings)
+
+
+def test_mean_cosine_is_the_energy_of_the_mean():
+    x = np.random.default_rng(0).normal(size=(30, 5)) + 0.3
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    m = x.mean(0)
+    np.testing.assert_allclose(pairwise_cosine(x).mean(), (30 * m @ m - 1) / 29)
+    np.testing.assert_allclose((np.linalg.norm(x - m, axis=1) ** 2).mean(), 1 - m @ m)

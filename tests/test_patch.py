@@ -242,7 +242,7 @@ class Opaque(nn.Module):
             lambda: build(DebertaV2Model, "eager"),
             "no temperature site in DisentangledSelfAttention .* of DebertaV2Model",
         ),
-        (lambda: build(T5EncoderModel, d_kv=8), "dividing scaling of T5Attention .* is not softmax"),
+        (lambda: build(T5EncoderModel, d_kv=8), "scaling of T5Attention .* does not divide the complete logit"),
         (lambda: build(T5Model, d_kv=8), "T5Model cannot be probed with input_ids and attention_mask alone"),
         (Opaque, "no temperature site in Opaque: there is no transformers model inside"),
     ],

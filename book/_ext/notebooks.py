@@ -1,0 +1,144 @@
+"""Write the notebooks that open on Colab, one beside each executable chapter, and the links to them.
+
+`python book/_ext/notebooks.py` writes what has changed; with `--check` it lists what is stale, and exits 1
+if anything is.
+"""
+
+import argparse
+import hashlib
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from flatten import Flattener, FlattenError
+from myst import config as parser_config
+from myst_nb.core.read import read_myst_markdown_notebook
+from nbformat import NotebookNode, v4
+from references import Book, title
+from repository import ROOT, address, colab_url
+
+HIDDEN = {"hide-input", "hide-cell", "remove-input"}
+NOTE = """# {title}
+
+A chapter of [Length collapse and TempScale]({address}), generated from `book/{name}.md`. On Colab the next cell
+installs the package. A value that the text calls by its name, as `name`, is printed by the cell before it."""
+SET_UP = """import importlib.util
+
+if importlib.util.find_spec("tempscale") is None:
+    %pip install -q "tempscale[offline] @ git+{address}" """.rstrip()
+
+
+def chapters(root: Path, book: Book) -> list[Path]:
+    """The executable pages of the book, in the order of its table of contents."""
+    order = re.findall(r"file: book/(\S+)", (root / "_toc.yml").read_text("utf-8"))
+    pages = [root / "book" / name for name in sorted(book.executable)]
+    return sorted(pages, key=lambda path: order.index(path.stem) if path.stem in order else len(order))
+
+
+def notebook(path: Path, book: Book) -> NotebookNode:
+    """Flatten one chapter into a notebook without outputs."""
+    flattener = Flattener(book, path.name)
+    source = read_myst_markdown_notebook(path.read_text("utf-8"), parser_config(), add_source_map=True, path=path)
+    note = NOTE.format(title=title(path), address=address(), name=path.stem)
+    cells = [v4.new_markdown_cell(note), v4.new_code_cell(SET_UP.format(address=address()))]
+    for cell, line in zip(source.cells, source.metadata["source_map"], strict=True):
+        if cell.cell_type == "markdown":
+            text = flattener.flatten(cell.source, line + 1)
+            if len(cells) == 2:
+                text = re.sub(r"\A# .+\n*", "", text)  # the note has the title
+            cells += [v4.new_markdown_cell(text)] if text else []
+        else:
+            cells += _code(cell, flattener, line)
+    result = v4.new_notebook(
+        cells=cells,
+        metadata={
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        },
+    )
+    result.nbformat_minor = 5
+    _name_cells(result)
+    nbformat.validate(result)
+    return result
+
+
+def _code(cell: NotebookNode, flattener: Flattener, line: int) -> list[NotebookNode]:
+    """A code cell, and its figure's caption below it."""
+    tags = set(cell.metadata.get("tags", []))
+    code = v4.new_code_cell(cell.source)
+    if tags & HIDDEN:
+        code.metadata.update({"cellView": "form", "jupyter": {"source_hidden": True}})
+    if "raises-exception" in tags:
+        code.metadata["tags"] = ["raises-exception"]
+    figure = cell.metadata.get("mystnb", {}).get("figure", {})
+    if "caption" not in figure:
+        return [code]
+    caption = flattener.flatten(figure["caption"].strip(), line)
+    return [code, v4.new_markdown_cell(flattener.caption(caption, figure.get("name", "")))]
+
+
+def _name_cells(result: NotebookNode) -> None:
+    """Give every cell an id that depends on its text alone, so that a change of one leaves the others."""
+    seen: dict[str, int] = {}
+    for cell in result.cells:
+        name = hashlib.sha256(f"{cell.cell_type}:{cell.source}".encode()).hexdigest()[:12]
+        seen[name] = seen.get(name, 0) + 1
+        cell.id = name if seen[name] == 1 else f"{name}-{seen[name]}"
+
+
+def expected(root: Path) -> dict[Path, str | None]:
+    """What every generated file should hold; None for a notebook that has lost its chapter."""
+    book = Book(root / "book")
+    pages = chapters(root, book)
+    files: dict[Path, str | None] = dict.fromkeys((root / "book").glob("*.ipynb"))
+    for path in pages:
+        files[path.with_suffix(".ipynb")] = nbformat.writes(notebook(path, book)) + "\n"
+    links = "\n".join(f"- [{title(path)}]({colab_url(f'book/{path.stem}.ipynb')})" for path in pages)
+    begin, end = "<!-- colab:begin -->", "<!-- colab:end -->"
+    files |= _edited(root / "README.md", rf"(?s){begin}.*?{end}", f"{begin}\n{links}\n{end}")
+    files |= _edited(root / "CITATION.cff", r"(?m)^repository-code:.*$", f'repository-code: "{address()}"')
+    return files
+
+
+def _edited(path: Path, pattern: str, text: str) -> dict[Path, str | None]:
+    """The file with the generated part renewed, if there are such a file and such a part."""
+    if not path.is_file():
+        return {}
+    return {path: re.sub(pattern, lambda _: text, path.read_text("utf-8"))}
+
+
+def stale(root: Path) -> dict[Path, str | None]:
+    """Those of the expected files that are not as they should be."""
+    return {
+        path: text
+        for path, text in expected(root).items()
+        if text is None or not path.is_file() or path.read_text("utf-8") != text
+    }
+
+
+def main() -> int:
+    """Write or check; return the exit status."""
+    parser = argparse.ArgumentParser(description="Write the notebooks that open on Colab.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if anything is stale")
+    check = parser.parse_args().check
+    try:
+        files = stale(ROOT)
+    except FlattenError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for path, text in files.items():
+        print(f"stale: {path.relative_to(ROOT)}" if check else f"wrote {path.relative_to(ROOT)}")
+        if check:
+            continue
+        if text is None:
+            path.unlink()
+        else:
+            path.write_text(text, "utf-8")
+    if check and files:
+        print("run `make notebooks`", file=sys.stderr)
+    return 1 if check and files else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

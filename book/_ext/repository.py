@@ -1,0 +1,28 @@
+"""Where the repository lives, read from the one place that says it: pyproject.toml."""
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BRANCH = "main"
+
+
+def address() -> str:
+    """The repository's address, `[project.urls] Repository`, with no slash at its end."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+    return urls["Repository"].rstrip("/")
+
+
+def source_url(path: str) -> str:
+    """The page that shows one file: `source_url("tests/test_spectrum.py")`."""
+    return f"{address()}/blob/{BRANCH}/{path}"
+
+
+def raw_url(path: str) -> str:
+    """The file itself, for images: Colab does not have the repository's folders."""
+    return f"{address()}/raw/{BRANCH}/{path}"
+
+
+def colab_url(path: str) -> str:
+    """The link that opens a notebook of the repository on Colab."""
+    return source_url(path).replace("https://github.com/", "https://colab.research.google.com/github/", 1)

@@ -1,0 +1,41 @@
+"""The book's local Sphinx extension: addresses, assets, the execution cache and the `verified` role."""
+
+from pathlib import Path
+from typing import Any
+
+import bibliography_roles
+import execution_cache
+import local_assets
+from repository import address
+from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
+from sphinx.config import Config
+from verified import VerifiedRole
+
+
+def use_repository(app: Sphinx, config: Config) -> None:
+    """Give the theme's buttons the repository's address."""
+    config.html_theme_options["repository_url"] = address()
+
+
+def forget_failed_build(app: Sphinx, exception: Exception | None) -> None:
+    """After warnings, which fail the build, make the next one read every page again.
+
+    Sphinx would take the pages as read, say nothing of their warnings, and succeed.
+    """
+    if app._warncount:
+        (Path(app.doctreedir) / ENV_PICKLE_FILENAME).unlink(missing_ok=True)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Connect the parts; called by Sphinx."""
+    app.connect("config-inited", use_repository)
+    app.connect("config-inited", execution_cache.use_keyed_cache)
+    app.connect("config-inited", local_assets.use_local_mathjax)
+    app.connect("config-inited", local_assets.remove_thebe)
+    app.connect("builder-inited", local_assets.copy_mathjax)
+    # after every extension has added its own
+    app.connect("html-page-context", local_assets.drop_remote_assets, priority=900)
+    bibliography_roles.register(app)
+    app.connect("build-finished", forget_failed_build)
+    app.add_role("verified", VerifiedRole())
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

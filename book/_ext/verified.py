@@ -1,0 +1,43 @@
+"""The role that ties a statement to the test which checks it.
+
+{verified}`tests/test_spectrum.py::test_parseval` becomes "✓ verified numerically by test_parseval", linked to
+the test's line. A test that does not exist is a warning, and so fails the build.
+"""
+
+import ast
+from pathlib import Path
+
+from docutils import nodes
+from repository import ROOT, source_url
+from sphinx.util.docutils import SphinxRole
+from sphinx.util.logging import getLogger
+
+logger = getLogger(__name__)
+
+
+def line_of(path: Path, test: str) -> int | None:
+    """The line where the test function begins, or None if the file has no such test.
+
+    `line_of(ROOT / "tests/test_spectrum.py", "test_parseval")`
+    """
+    if not test.startswith("test_") or not path.is_file():
+        return None
+    functions = (node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef))
+    return next((node.lineno for node in functions if node.name == test), None)
+
+
+class VerifiedRole(SphinxRole):
+    """{verified}`path::test`."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Link the mark to the test, or warn that there is none."""
+        file, _, test = self.text.partition("::")
+        line = line_of(ROOT / file, test)
+        if line is None:
+            message = "no test %r: write it, or correct the name, as path::test_function"
+            logger.warning(message, self.text, location=self.get_location())
+            return [nodes.literal(text=self.text)], []
+        self.env.note_dependency(str(ROOT / file))
+        mark = nodes.reference(refuri=f"{source_url(file)}#L{line}", classes=["verified"])
+        mark += nodes.Text(f"✓ verified numerically by {test}")
+        return [mark], []

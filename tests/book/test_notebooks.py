@@ -1,0 +1,281 @@
+"""The notebooks for Colab: up to date, clean, and flattened as a reader without the book needs them."""
+
+import os
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import flatten
+import nbformat
+import notebooks
+import pytest
+from flatten import Flattener, FlattenError
+from references import Book
+from repository import ROOT, address
+
+BLOB = f"{address()}/blob/main"
+FRONT = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  name: python3
+---
+"""
+ONE = (
+    FRONT
+    + """(ch-one)=
+# Chapter one
+
+$$
+a = b
+$$ (eq-rate)
+
+```{prf:theorem} Filter rate
+:label: thm-rate
+Text.
+```
+
+```{exercise}
+:label: ex-first
+Do it.
+```
+
+```{code-cell} ipython3
+---
+tags: [hide-input]
+mystnb:
+  figure:
+    caption: "A line: $x$ by {term}`token`."
+    name: fig-line
+  image:
+    alt: A line.
+---
+1 + 1
+```
+
+```{code-cell} ipython3
+:tags: [remove-cell]
+1 + 1
+```
+"""
+)
+BIB = """
+@misc{one, author = {M{\\"u}ller, Ada}, title = {A}, year = {2020}, eprint = {2001.00001}}
+@misc{two, author = {Li, Bo and Diaz, Eva}, title = {B}, year = {2021}, doi = {10.1/x}}
+@misc{three, author = {Li, Bo and Diaz, Eva and Sy, Ann}, title = {C}, year = {2022}}
+"""
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Book:
+    folder = tmp_path_factory.mktemp("book")
+    (folder / "one.md").write_text(ONE, "utf-8")
+    (folder / "two.md").write_text("# Page two\n\n(sec-two)=\n## A section\n", "utf-8")
+    (folder / "references.bib").write_text(BIB, "utf-8")
+    return Book(folder)
+
+
+@pytest.fixture
+def flat(book: Book) -> Flattener:
+    return Flattener(book, "one.md")
+
+
+COLAB_ONE = notebooks.colab_url("book/one.ipynb")
+INLINE = [
+    ("{cite}`one`", "([Müller, 2020](https://arxiv.org/abs/2001.00001))"),
+    (
+        "{cite:p}`one,two`",
+        "([Müller, 2020](https://arxiv.org/abs/2001.00001); [Li and Diaz, 2021](https://doi.org/10.1/x))",
+    ),
+    ("{cite:t}`two`", "[Li and Diaz (2021)](https://doi.org/10.1/x)"),
+    ("{cite:t}`three`", "Li et al. (2022)"),
+    ("{ref}`ch-one`", "“Chapter one”"),
+    ("{ref}`sec-two`", f"[“A section”]({BLOB}/book/two.md)"),
+    ("{ref}`here <sec-two>`", f"[here]({BLOB}/book/two.md)"),
+    ("{numref}`fig-line`", "Figure (line)"),
+    ("{numref}`Fig. %s <fig-line>`", "Figure (line)"),
+    ("{eq}`eq-rate`", "(rate)"),
+    ("{prf:ref}`thm-rate`", "Theorem (Filter rate)"),
+    ("{ref}`ex-first`", "Exercise (first)"),
+    ("{doc}`two`", f"[Page two]({BLOB}/book/two.md)"),
+    ("{doc}`one`", f"[Chapter one]({COLAB_ONE})"),
+    ("[that](two.md#x)", f"[that]({BLOB}/book/two.md)"),
+    ("[](#thm-rate)", "Theorem (Filter rate)"),
+    ("[code](../tempscale/patch.py)", f"[code]({BLOB}/tempscale/patch.py)"),
+    ("[out](https://example.org)", "[out](https://example.org)"),
+    ("{term}`token`", "token"),
+    ("{term}`tokens <token>`", "tokens"),
+    ("{func}`~tempscale.patch`", "`tempscale.patch`"),
+    ("{glue:text}`mean_cosine:.2f`", "`mean_cosine`"),
+    ("{math}`x^2`", "$x^2$"),
+    (
+        "{verified}`tests/test_a.py::test_b`",
+        f"[✓ verified numerically by test_b]({BLOB}/tests/test_a.py)",
+    ),
+    ("a[^1]\n\n[^1]: Note.", "a<sup>1</sup>\n\n<sup>1</sup> Note."),
+    ("![A plot](plot.png){width=50%}", f"![A plot]({address()}/raw/main/book/plot.png)"),
+    # what only looks like a role or a reference stays
+    ("`` {ref}`none` ``", "`` {ref}`none` ``"),
+    ("$\\hat{x}_{[1](2)}$", "$\\hat{x}_{[1](2)}$"),
+    ("```python\nx = '{ref}`none`'\n```", "```python\nx = '{ref}`none`'\n```"),
+    ("% a comment\ntext", "text"),
+    ("(label)=\n## Title", "## Title"),
+]
+BLOCKS = [
+    ("```{prf:theorem} Main\nSee {eq}`eq-rate`.\n```", "> **Theorem (Main).** See (rate)."),
+    ("```{prf:definition}\n:label: def-dc\nText.\n```", "> **Definition (dc).** Text."),
+    (
+        ":::{prf:lemma} L\nFirst\n\n$$\na\n= b\n$$\n\nlast.\n:::",
+        "> **Lemma (L).** First\n>\n> $$ a = b $$\n>\n> last.",
+    ),
+    (
+        "````{dropdown} Proof\n```{prf:proof}\nEasy.\n```\n````",
+        "<details>\n<summary>Proof</summary>\n\n*Proof.* Easy.\n\n</details>",
+    ),
+    ("```{prf:proof}\nEasy.\n```", "<details>\n<summary>Proof</summary>\n\n*Proof.* Easy.\n\n</details>"),
+    ("```{exercise} E\nDo.\n```", "> **Exercise (E).** Do."),
+    (
+        "```{solution} ex-first\n:class: dropdown\nSo.\n```",
+        "<details>\n<summary>Solution</summary>\n\nSo.\n\n</details>",
+    ),
+    ("```{exercise-start} E\nDo.\n```", "**Exercise (E).** Do."),
+    ("```{solution-start} ex-first\nSo.\n```\n\n```{solution-end}\n```", "**Solution.** So."),
+    ("```{note}\nHear.\n```", "> **Note.** Hear."),
+    ("```{tip} Hear.\n```", "> **Tip.** Hear."),
+    ("```{warning}\nHear\n\nme.\n```", "> **Warning.** Hear\n>\n> me."),
+    ("```{admonition} What to take away\n:class: tip\nThis.\n```", "> **What to take away.**\n>\n> This."),
+    ("```{math}\n:label: eq-x\na\n```", '$$\na\n$$\n\n<div align="right">(x)</div>'),
+    ("$$\na\n$$ (eq-x)", '$$\na\n$$\n\n<div align="right">(x)</div>'),
+    ("$$\na\n$$", "$$\na\n$$"),
+    ("```{code-block} python\nx = '$y$'\n```", "```python\nx = '$y$'\n```"),
+    (
+        "```{figure} plot.png\n:alt: Lines: two\n:name: fig-two\nThe caption.\n```",
+        f"![Lines: two]({address()}/raw/main/book/plot.png)\n\n*Figure (two).* The caption.",
+    ),
+    ("```{image} plot.png\n:alt: Lines\n```", f"![Lines]({address()}/raw/main/book/plot.png)"),
+    ("```{table} The title\n| a |\n|---|\n| b |\n```", "*The title*\n\n| a |\n|---|\n| b |"),
+    ("- item\n\n  ```{note}\n  Hear.\n  ```", "- item\n\n  > **Note.** Hear."),
+]
+UNKNOWN = [
+    ("text\n{nosuch}`x`", r"book/one\.md:2: unknown role \{nosuch\}"),
+    ("text\n\n```{note}\n:class: x\n\ntext\n{nosuch}`x`\n```", r"book/one\.md:7: unknown role \{nosuch\}"),
+    ("text\n\n```{nosuch}\n```", r"book/one\.md:3: unknown directive \{nosuch\}"),
+    ("````{note}\n```{eval-rst}\n```\n````", r"book/one\.md:2: unknown directive \{eval-rst\}"),
+    ("{{ name }}", r"book/one\.md:1: unknown substitution"),
+    ("{cite:year}`one`", r"unknown role \{cite:year\}"),
+    ("{cite}`nosuch`", r"'nosuch' is not in references\.bib"),
+    ("{ref}`nosuch`", r"no label 'nosuch'"),
+    ("{doc}`nosuch`", r"no page 'book/nosuch\.md'"),
+    (":::\ntext\n:::", r"fence of colons without a directive"),
+]
+
+
+@pytest.mark.parametrize(("myst", "plain"), INLINE + BLOCKS)
+def test_flattens(flat: Flattener, myst: str, plain: str) -> None:
+    assert flat.flatten(myst) == plain
+
+
+@pytest.mark.parametrize("kind", sorted(flatten.THEOREMS))
+def test_flattens_every_kind_of_theorem(flat: Flattener, kind: str) -> None:
+    name = kind.removeprefix("prf:").capitalize()
+    assert flat.flatten(f"```{{{kind}}} T\nText.\n```") == f"> **{name} (T).** Text."
+
+
+@pytest.mark.parametrize(("myst", "message"), UNKNOWN)
+def test_names_what_it_does_not_know(flat: Flattener, myst: str, message: str) -> None:
+    with pytest.raises(FlattenError, match=message):
+        flat.flatten(myst)
+
+
+def test_notebook_of_a_chapter(book: Book, tmp_path: Path) -> None:
+    path = tmp_path / "one.md"
+    path.write_text(ONE, "utf-8")
+    cells = notebooks.notebook(path, book).cells
+    assert [cell.cell_type for cell in cells] == ["markdown", "code", "markdown", "code", "markdown", "code"]
+    assert cells[0].source.startswith("# Chapter one\n")
+    assert f'"tempscale[offline] @ git+{address()}"' in cells[1].source
+    assert not cells[2].source.startswith("#")
+    assert cells[3].metadata == {"cellView": "form", "jupyter": {"source_hidden": True}}
+    assert cells[4].source == "*Figure (line).* A line: $x$ by token."
+    assert cells[5].metadata == {}
+    # equal cells need different names
+    assert len({cell.id for cell in cells}) == len(cells)
+    assert notebooks.notebook(path, book) == notebooks.notebook(path, book)
+
+
+def test_check_finds_what_is_stale(tmp_path: Path) -> None:
+    folder = tmp_path / "book"
+    folder.mkdir()
+    (folder / "one.md").write_text(ONE, "utf-8")
+    (folder / "references.bib").write_text(BIB, "utf-8")
+    (folder / "gone.ipynb").write_text("{}", "utf-8")
+    (tmp_path / "_toc.yml").write_text("root: book/one\n", "utf-8")
+    (tmp_path / "README.md").write_text("a\n<!-- colab:begin -->\nold\n<!-- colab:end -->\nb\n", "utf-8")
+    (tmp_path / "CITATION.cff").write_text("repository-code: old\nversion: 1\n", "utf-8")
+    found = notebooks.stale(tmp_path)
+    assert {path.name for path in found} == {"one.ipynb", "gone.ipynb", "README.md", "CITATION.cff"}
+    assert found[folder / "gone.ipynb"] is None
+    assert found[tmp_path / "README.md"] == (
+        f"a\n<!-- colab:begin -->\n- [Chapter one]({COLAB_ONE})\n<!-- colab:end -->\nb\n"
+    )
+    assert found[tmp_path / "CITATION.cff"] == f'repository-code: "{address()}"\nversion: 1\n'
+
+    for path, text in found.items():
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_text(text, "utf-8")
+    assert notebooks.stale(tmp_path) == {}
+
+
+def test_notebooks_are_up_to_date() -> None:
+    result = subprocess.run(
+        [sys.executable, ROOT / "book/_ext/notebooks.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_clean(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+        else:
+            assert re.findall(r"^:::.*|\{[a-z:-]+\}`.*|```\{.*|^\(.+\)=$|\[\[.*", cell.source, re.M) == []
+
+
+@pytest.mark.network
+def test_phenomenon_runs_in_a_fresh_environment(tmp_path: Path) -> None:
+    """As a reader runs it: the installed wheel, an empty folder, and no model hub."""
+
+    def run(*command: str | Path, **variables: str) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        result = subprocess.run(
+            command, cwd=empty, env=environment | variables, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT)
+    (wheel,) = tmp_path.glob("tempscale-*.whl")
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", f"{wheel}[offline]", "torch==2.13.0", "ipykernel", "nbclient")
+    execute = (
+        "import sys, nbformat, nbclient;"
+        "nbclient.NotebookClient(nbformat.read(sys.argv[1], 4), timeout=600, kernel_name='python3').execute()"
+    )
+    # no kernel but the environment's own: without this Jupyter may find another one of the same name
+    kernels = {"JUPYTER_PATH": "", "JUPYTER_DATA_DIR": str(tmp_path / "jupyter")}
+    run(python, "-c", execute, ROOT / "book" / "phenomenon.ipynb", HF_HUB_OFFLINE="1", **kernels)

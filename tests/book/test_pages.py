@@ -1,0 +1,153 @@
+"""Every built page, read with a browser and as HTML."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup, Tag
+from playwright.sync_api import Browser, Page
+
+WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "preload": False}
+
+
+@contextmanager
+def opened(browser: Browser, url: str, width: int = 1280, scheme: str = "light") -> Iterator[tuple[Page, list[str]]]:
+    """A page with its maths set, and a list that collects every complaint of the browser."""
+    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
+        page, complaints = context.new_page(), []
+        page.on("console", lambda m: complaints.append(m.text) if m.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        page.on("response", lambda r: complaints.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+        host = urlsplit(url).netloc
+        page.on(
+            "request",
+            lambda r: (
+                complaints.append(f"another host: {r.url}")
+                if urlsplit(r.url).scheme in {"http", "https"} and urlsplit(r.url).netloc != host
+                else None
+            ),
+        )
+        page.goto(url, wait_until="networkidle")
+        # colours are judged as they end up, not in the middle of fading in
+        page.add_style_tag(content="* { animation: none !important; transition: none !important; }")
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        yield page, complaints
+
+
+@cache
+def parsed(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text("utf-8"), "html.parser")
+
+
+def article(site: Path, page: str) -> Tag:
+    return parsed(site / "book" / f"{page}.html").select_one("article.bd-article")
+
+
+def test_page_is_quiet_local_and_set(browser: Browser, address: str, page: str) -> None:
+    with opened(browser, f"{address}/book/{page}.html") as (tab, complaints):
+        assert complaints == []
+        formulas = tab.locator("article .math").count()
+        assert tab.locator("article .math > mjx-container").count() == formulas
+        # MathJax sets what it cannot read as an error, and an unknown command in red
+        assert tab.locator("mjx-merror, [data-mjx-error], mjx-container [style*='color: red']").count() == 0
+        prose = tab.evaluate(
+            """() => {
+                const article = document.querySelector("article.bd-article").cloneNode(true);
+                article.querySelectorAll("pre, code, script, style, mjx-container").forEach((node) => node.remove());
+                return article.textContent;
+            }"""
+        )
+        assert re.findall(r".{0,30}(?:\$|\\[(\[]|\{[a-z:]+\}`).{0,30}", prose) == []
+
+
+def test_page_fits_a_narrow_screen(browser: Browser, address: str, page: str) -> None:
+    with opened(browser, f"{address}/book/{page}.html", width=390) as (tab, _):
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        # a box that hides what sticks out of it would pass the line above
+        clipped = """() => [...document.querySelectorAll("article.bd-article *")]
+            .filter((node) => !node.closest("mjx-container"))
+            .filter((node) => node.scrollWidth > node.clientWidth + 1 && node.clientWidth > 1)
+            .filter((node) => ["hidden", "clip"].includes(getComputedStyle(node).overflowX))
+            .map((node) => node.outerHTML.slice(0, 80))"""
+        assert tab.evaluate(clipped) == []
+        assert violations(tab) == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_is_accessible(browser: Browser, address: str, page: str, scheme: str) -> None:
+    with opened(browser, f"{address}/book/{page}.html", scheme=scheme) as (tab, _):
+        assert tab.evaluate("document.documentElement.dataset.theme") == scheme
+        tab.evaluate("document.querySelectorAll('details').forEach((node) => (node.open = true))")
+        assert violations(tab) == {}
+
+
+def violations(tab: Page) -> dict[str, list[str]]:
+    """axe's findings: rule -> the elements that break it."""
+    found = Axe().run(tab, options=WCAG).response["violations"]
+    return {rule["id"]: [node["html"][:120] for node in rule["nodes"]] for rule in found}
+
+
+def test_images_are_described(site: Path, page: str) -> None:
+    # without `image: alt` in the cell, docutils puts the file's path there
+    undescribed = [
+        image["src"]
+        for image in article(site, page).select("img")
+        if not image.get("alt", "").strip() or re.search(r"\.(png|svg|jpe?g)$", image["alt"])
+    ]
+    assert undescribed == []
+
+
+def test_figures_have_captions(site: Path, page: str) -> None:
+    content = article(site, page)
+    bare = [str(f)[:120] for f in content.select("figure") if not f.select_one("figcaption .caption-text")]
+    loose = [str(image)[:120] for image in content.select(".cell_output img") if not image.find_parent("figure")]
+    assert bare + loose == []
+
+
+def test_headings_are_in_order(site: Path, page: str) -> None:
+    levels = [int(heading.name[1]) for heading in article(site, page).find_all(re.compile("^h[1-6]$"))]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels)), levels
+
+
+def test_links_inside_the_book_resolve(site: Path, page: str) -> None:
+    source = site / "book" / f"{page}.html"
+    soup = parsed(source)
+    broken = []
+    for node, attribute in ((n, a) for a in ("href", "src") for n in soup.select(f"[{a}]")):
+        link = urlsplit(node[attribute])
+        if link.scheme or link.netloc:
+            continue
+        target = (source.parent / unquote(link.path)).resolve() if link.path else source
+        anchored = not link.fragment or (target.suffix == ".html" and has_anchor(target, unquote(link.fragment)))
+        if not target.is_file() or not anchored:
+            broken.append(node[attribute])
+    assert broken == []
+
+
+def has_anchor(page: Path, anchor: str) -> bool:
+    return page.is_file() and parsed(page).find(id=anchor) is not None
+
+
+def test_slider_works_offline(browser: Browser, site: Path, address: str) -> None:
+    if not (site / "book" / "softmax_temperature.html").is_file():
+        pytest.skip("book/softmax_temperature is not in this book")
+    with opened(browser, f"{address}/book/softmax_temperature.html") as (tab, complaints):
+        tab.context.set_offline(True)
+        slider = tab.locator(".tempscale-slider").first
+        drawing = "(node) => [...node.querySelectorAll('canvas')].map((canvas) => canvas.toDataURL()).join() "
+        before = (slider.locator("output").all_text_contents(), slider.evaluate(drawing))
+        handle = slider.locator("input[type=range]")
+        handle.press("ArrowLeft" if handle.evaluate("(node) => node.value > node.min") else "ArrowRight")
+        after = (slider.locator("output").all_text_contents(), slider.evaluate(drawing))
+        assert before[1]
+        assert all(old != new for old, new in zip(before, after, strict=True))
+        assert complaints == []
