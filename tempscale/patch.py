@@ -72,7 +72,7 @@ def patch(model: nn.Module, temperature: float, *, layers: Layers | None = None)
         layers: all by default; an index (negative counts from the end), a slice, a name from `Patch.sites`, or several.
 
     Returns:
-        The active patch: `.remove()`, `.temperature` (readable, settable), `.sites`; a context manager.
+        The active patch, with `.remove()`, `.temperature` (readable, settable), `.sites`; a context manager.
 
     Raises:
         ValueError: a temperature that is not finite and positive, an unknown layer, or a model patched already.

@@ -156,3 +156,15 @@ def test_attention_must_be_square_with_rows_that_sum_to_one():
         filter_rate(2 * torch.eye(3))
     with pytest.raises(ValueError, match="a row is off by nan"):
         filter_rate(torch.full((3, 3), torch.nan))
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=40))
+def test_filter_rate_of_hard_attention(looks_at):
+    """Rows are unit vectors: the squared rate is the top eigenvalue of diag(c) - c cᵀ / n, c the column counts."""
+    n = len(looks_at)
+    looks_at = np.array(looks_at) % n
+    counts = np.bincount(looks_at, minlength=n)
+    squared = scipy.linalg.eigvalsh(np.diag(counts) - np.outer(counts, counts) / n)[-1]
+    rate = filter_rate(np.eye(n)[looks_at])
+    np.testing.assert_allclose(rate, np.sqrt(max(squared, 0)), atol=1e-7)
+    assert rate <= np.sqrt(counts.max()) + 1e-12
