@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: book test format notebooks lock clean
+.PHONY: book test test-oldest format notebooks readme lock clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -18,6 +18,13 @@ test: $(READY)
 	$(BIN)/pytest
 	@echo "All tests passed. Open file://$(CURDIR)/_build/html/index.html"
 
+# The package on the oldest versions that it allows; they warn of what has changed since.
+test-oldest:
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --requirement tests/oldest.txt hatchling editables
+	.venv-oldest/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	.venv-oldest/bin/python -m pytest tempscale tests --ignore tests/book --ignore tests/test_repository.py -o filterwarnings=ignore
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -25,6 +32,10 @@ format: $(READY)
 # Everything generated from the chapters and from the repository's address in pyproject.toml.
 notebooks: $(READY)
 	$(BIN)/python book/_ext/notebooks.py
+
+# The README's results and picture, from the executed chapters.
+readme: book
+	$(BIN)/python book/_ext/readme.py
 
 # The environment: exactly the lock, and the package itself in place. Made again when the lock or pyproject.toml changes.
 $(READY): requirements.lock pyproject.toml

@@ -9,7 +9,7 @@ from tempscale.collapse import pairwise_cosine
 from tempscale.corpus import docstrings
 from tempscale.models import load_model
 from tempscale.patch import Patch, patch
-from tempscale.sites import UnsupportedModelError
+from tempscale.recorder import UnsupportedModelError
 from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
 
 __version__ = "0.1.0"

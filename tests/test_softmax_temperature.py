@@ -15,7 +15,7 @@ matrices = st.integers(2, 10).flatmap(lambda n: arrays(np.float64, (n, n), eleme
 
 @given(rows, st.floats(0.01, 100))
 def test_limits_of_softmax(s, temperature):
-    """Mass off the maximum is at most (n/m - 1) exp(-gap/τ); distance to uniform is at most exp(range/τ) - 1, over n."""
+    """Mass off the maximum is at most (n/m - 1) exp(-gap/τ); the distance to 1/n at most (exp(range/τ) - 1) / n."""
     p = softmax(s / temperature)
     n, top = len(s), s == s.max()
     gap = s.max() - s[~top].max() if not top.all() else np.inf

@@ -1,5 +1,7 @@
 """The book's local Sphinx extension: addresses, assets, the execution cache and the `verified` role."""
 
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,28 @@ from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
 from sphinx.config import Config
 from verified import VerifiedRole
 
+REPORTED = (
+    "tempscale",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "numpy",
+    "scipy",
+    "matplotlib",
+    "jupyter-book",
+)
+
 
 def use_repository(app: Sphinx, config: Config) -> None:
     """Give the theme's buttons the repository's address."""
     config.html_theme_options["repository_url"] = address()
+
+
+def list_versions(app: Sphinx, config: Config) -> None:
+    """Offer the versions that matter as the substitution `versions`."""
+    lines = ["| package | version |", "|---|---|", f"| Python | {platform.python_version()} |"]
+    lines += [f"| {name} | {version(name)} |" for name in REPORTED]
+    config.myst_substitutions = {**config.myst_substitutions, "versions": "\n".join(lines)}
 
 
 def forget_failed_build(app: Sphinx, exception: Exception | None) -> None:
@@ -29,6 +49,7 @@ def forget_failed_build(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the parts; called by Sphinx."""
     app.connect("config-inited", use_repository)
+    app.connect("config-inited", list_versions)
     app.connect("config-inited", execution_cache.use_keyed_cache)
     app.connect("config-inited", local_assets.use_local_mathjax)
     app.connect("config-inited", local_assets.remove_thebe)
