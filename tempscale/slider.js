@@ -12,6 +12,8 @@
   // The layout travels with the slider, so that it is the same in the book, in Jupyter and on Colab.
   root.querySelector(".panels").style.cssText = "display:flex;flex-wrap:wrap;gap:1rem";
   root.querySelectorAll(".panel").forEach((panel) => (panel.style.cssText = "flex:1 1 14rem;max-width:22rem"));
+  root.querySelector("dl").style.cssText = "display:grid;grid-template-columns:max-content auto;gap:0 1rem;margin-top:1rem";
+  root.querySelectorAll("dd").forEach((term) => (term.style.margin = "0"));
   input.style.cssText = "width:60%;max-width:24rem;vertical-align:middle";
 
   function draw(canvas, panel, frame) {
