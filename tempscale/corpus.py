@@ -19,8 +19,19 @@ if TYPE_CHECKING:
 
 PACKAGES = ("matplotlib", "numpy", "pandas", "scipy", "sklearn", "torch")
 
-# Folders and files that hold no documentation of the package itself.
-_SKIPPED = ("test", "conftest", "_test", "vendor", "_vendor", "externals", "_pyinstaller", "_examples", "examples")
+# Folders and files that hold no documentation of the package itself, or (distutils) depend on the Python version.
+_SKIPPED = (
+    "_examples",
+    "_pyinstaller",
+    "_test",
+    "_vendor",
+    "conftest",
+    "distutils",
+    "examples",
+    "externals",
+    "test",
+    "vendor",
+)
 
 
 class _Docstring(NamedTuple):
