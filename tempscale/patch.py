@@ -79,7 +79,7 @@ def patch(model: nn.Module, temperature: float, *, layers: Layers | None = None)
         UnsupportedModelError: the model has no verified temperature site.
         TypeError: not a torch module.
 
-    Source: TempScale, arXiv 2410.24200, section 5.
+    Source: TempScale, arXiv 2410.24200.
 
     >>> from transformers import BertConfig, BertModel
     >>> model = BertModel(BertConfig(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,

@@ -30,7 +30,7 @@ def dc(x: Array) -> Array:
     Raises:
         ValueError: fewer than two axes, no token, or not floating point.
 
-    Source: DC[x] = (1/n) 1 1ᵀ x, arXiv 2410.24200, section 3 (after Wang et al. 2022).
+    Source: DC[x] = (1/n) 1 1ᵀ x, arXiv 2410.24200 (after Wang et al. 2022).
 
     >>> dc(np.array([[1.0, 0.0], [3.0, 0.0]]))
     array([[2., 0.],
@@ -52,7 +52,7 @@ def hc(x: Array) -> Array:
     Raises:
         ValueError: fewer than two axes, no token, or not floating point.
 
-    Source: HC[x] = (I - (1/n) 1 1ᵀ) x, arXiv 2410.24200, section 3.
+    Source: HC[x] = (I - (1/n) 1 1ᵀ) x, arXiv 2410.24200.
 
     >>> hc(np.array([[1.0, 0.0], [3.0, 0.0]]))
     array([[-1.,  0.],
