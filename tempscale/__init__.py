@@ -10,12 +10,16 @@ from tempscale.corpus import docstrings
 from tempscale.models import load_model
 from tempscale.patch import Patch, patch
 from tempscale.recorder import UnsupportedModelError
+from tempscale.schedules import Constant, LogLength, PerLayer
 from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Constant",
+    "LogLength",
     "Patch",
+    "PerLayer",
     "UnsupportedModelError",
     "dc",
     "docstrings",

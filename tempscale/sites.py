@@ -1,148 +1,148 @@
-"""Find where the logits of a model's attention get their size.
+"""Where the logits of a model's attention get their size.
 
-softmax(S / tau) needs the complete logit S divided by tau. A site is one place inside the model that S is proportional to,
-so dividing there does the job in every backend and without touching masks. Which modules compute attention is not guessed
-from names: a small padded batch is run while every softmax is recorded. That a site found is the right one is not believed
-either: the same batch, with the logits divided inside softmax itself, is the oracle that it must reproduce.
+softmax(S / tau) needs the complete logit S divided by tau. A site is one attention module with its sources: the numbers and
+the parts that S is proportional to. Dividing them does the job in every backend, costs nothing and leaves masks alone.
+Here are the names under which models keep them; `proof` finds out whether they are right.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 
-from tempscale.recorder import Recorder, UnsupportedModelError, find_transformer, probe_batch, probing
+from tempscale.tempered import Temperature, TemperedAttention, TemperedOutput, exchange, restore
 
-# What transformers' attention modules multiply q·k by, and where they have no such number, the projection that makes q.
-SCALES = ("scaling", "scale")
-QUERIES = ("query", "q_proj", "q_lin", "q")
-# Marks a module whose logits are divided. In the module, so that copies and pickles know it too.
-MARK = "_tempscale_temperature"
-
-_PROBE_TEMPERATURE = 0.25
+# Numbers that attention modules multiply their logits by, and a soft cap c tanh(S / c), which scales with them.
+SCALES = ("scaling", "scale", "softmax_scale", "inv_norm_factor", "attn_logit_softcapping")
+# What makes their queries. A normalisation after the projection would undo a factor before it, so it comes first.
+QUERIES = ("q_norm", "q_layernorm", "query", "q_proj", "q_lin", "q", "query_proj")
+# Queries of other terms of the logits: Longformer's global attention, DeBERTa's positions.
+MORE_QUERIES = ("query_global", "pos_query_proj", "pos_q_proj")
+# Projections to queries, keys and values at once, as (..., groups, 3, width): one group, or one for each head.
+FUSED = {"Wqkv": False, "qkv_proj": False, "in_proj": True, "query_key_value": True}
+# Tables of position biases, in the attention module or, shared, elsewhere in the model.
+TABLES = ("relative_attention_bias", "global_relative_attention_bias")
+# The exceptions: Bloom's factor of ALiBi; logits that no number and no part carries alone, since a bias is added to the
+# queries of a fused projection (DeBERTa v1) or to the logits (MPT's ALiBi).
+MORE_SCALES = {"BloomAttention": ("beta",)}
+INSIDE = ("DisentangledSelfAttention", "MptAttention")
 
 
 @dataclass
-class ScaleSite:
-    """A scale attribute of an attention module."""
+class Number:
+    """An attribute of an attention module that its logits are proportional to."""
 
-    name: str
     module: nn.Module = field(repr=False)
     attribute: str
     original: float
 
-    def set(self, temperature: float) -> None:
-        """Divide the logits of this module by a temperature."""
-        setattr(self.module, MARK, temperature)
+    def set(self, temperature: Temperature) -> None:
+        """Divide the number; it cannot differ between the sequences of a batch."""
+        assert isinstance(temperature, float)
         setattr(self.module, self.attribute, self.original / temperature)
 
     def restore(self) -> None:
-        """Put the original number back, bit for bit."""
+        """Put the original back, bit for bit."""
         setattr(self.module, self.attribute, self.original)
-        if hasattr(self.module, MARK):
-            delattr(self.module, MARK)
-
-
-class TemperedLinear(nn.Linear):
-    """A linear layer whose output is divided by a temperature.
-
-    A class of its own and no hook: that survives copies, pickles and compilation, and keeps the names of the weights.
-    """
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 (the base class's name)
-        """Return (x Wᵀ + b) / temperature."""
-        temperature: float = getattr(self, MARK)
-        return super().forward(input) / temperature
 
 
 @dataclass
-class QuerySite:
-    """The projection that makes the queries of an attention module without a scale attribute."""
+class Part:
+    """A projection, normalisation or table whose output the logits are proportional to."""
 
-    name: str
     module: nn.Module = field(repr=False)
     attribute: str
+    groups: int | None = None
 
-    @property
-    def _linear(self) -> nn.Module:
-        return self.module.get_submodule(self.attribute)
-
-    def set(self, temperature: float) -> None:
-        """Divide the queries of this module by a temperature."""
-        setattr(self._linear, MARK, temperature)
-        self._linear.__class__ = TemperedLinear
+    def set(self, temperature: Temperature) -> None:
+        """Divide the output."""
+        exchange(self.module, TemperedOutput, temperature, groups=self.groups)
 
     def restore(self) -> None:
-        """Make it the plain linear layer again."""
-        self._linear.__class__ = nn.Linear
-        if hasattr(self._linear, MARK):
-            delattr(self._linear, MARK)
+        """Make it the plain module again."""
+        restore(self.module)
 
 
-Site = ScaleSite | QuerySite
+@dataclass
+class Inside:
+    """The attention module itself, whose softmax is made to divide."""
+
+    module: nn.Module = field(repr=False)
+    attribute: str = "softmax"
+
+    def set(self, temperature: Temperature) -> None:
+        """Divide inside softmax."""
+        exchange(self.module, TemperedAttention, temperature)
+
+    def restore(self) -> None:
+        """Make it the plain module again."""
+        restore(self.module)
 
 
-def find_sites(model: nn.Module) -> list[Site]:
-    """Return the verified sites of a model, in the order in which its forward pass meets them.
+Source = Number | Part | Inside
+
+
+@dataclass
+class Site:
+    """An attention module and the sources of its logits."""
+
+    name: str
+    layer: int
+    module: nn.Module = field(repr=False)
+    sources: list[Source]
+
+    def set(self, temperature: Temperature) -> None:
+        """Divide the logits of this module by a temperature."""
+        for source in self.sources:
+            source.set(temperature)
+
+    def restore(self) -> None:
+        """Restore the module bit for bit."""
+        for source in self.sources:
+            source.restore()
+
+
+def proposals(transformer: nn.Module, modules: list[nn.Module], kind: str) -> Iterator[list[list[Source]]]:
+    """Propose sources for each attention module, the cheapest first.
 
     Args:
-        model: a transformers model, or any module around one (such as a SentenceTransformer). Left as it was.
-
-    Raises:
-        UnsupportedModelError: no transformers model inside, no softmax attention, attention without a scale to divide,
-            or sites that fail the comparison with the oracle. The message names the class and what can be done.
+        transformer: the model.
+        modules: its attention modules.
+        kind: of temperature: "uniform", "per layer" or "per sequence".
     """
-    transformer = find_transformer(model)
-    batch = probe_batch(transformer)
-    with probing(transformer, implementation="eager"):
-        recorder = Recorder(transformer)
-        recorder.run(batch)
-        sites = [_site(transformer, module) for module in recorder.attention]
-        if not sites:
-            raise UnsupportedModelError(
-                f"no temperature site in {type(transformer).__name__}: its forward pass has no softmax attention; "
-                "use a model with softmax attention"
-            )
-        plain = {site.name: recorder.replay(site.module) for site in sites}
-        recorder.temperature = _PROBE_TEMPERATURE
-        oracle = {site.name: recorder.replay(site.module) for site in sites}
-    with probing(transformer):
-        recorder = Recorder(transformer)
-        recorder.run(batch)
-        for site in sites:
-            _verify(site, recorder, plain[site.name], oracle[site.name])
-    return sites
+    if kind != "per sequence":
+        yield [numbers(module, transformer) or queries(module, transformer) for module in modules]
+    yield [queries(module, transformer) for module in modules]
+    # Inside softmax anything is possible, also what makes no sense (a gate, an attention sink). So it is proposed for what
+    # is known, and for other kinds of temperature only after a uniform one has shown that the logits are attention's.
+    if kind != "uniform" or all(type(module).__name__ in INSIDE for module in modules):
+        yield [[Inside(module)] for module in modules]
 
 
-def _site(transformer: nn.Module, module: nn.Module) -> Site:
-    """Return the one candidate of an attention module."""
-    name = next(name for name, candidate in transformer.named_modules() if candidate is module)
-    scales = [key for key in SCALES if isinstance(getattr(module, key, None), float)]
-    if len(scales) == 1:
-        return ScaleSite(name, module, scales[0], getattr(module, scales[0]))
-    queries = [key for key in QUERIES if type(getattr(module, key, None)) is nn.Linear]
-    if not scales and len(queries) == 1:
-        return QuerySite(name, module, queries[0])
-    raise UnsupportedModelError(
-        f"no temperature site in {type(module).__name__} ({name}) of {type(transformer).__name__}: it computes attention "
-        f"but has neither one scale attribute ({', '.join(SCALES)}) nor one linear query projection "
-        f"({', '.join(QUERIES)}); supported is attention like that of transformers' BERT family"
-    )
+def numbers(module: nn.Module, transformer: nn.Module) -> list[Source]:
+    """Return the numbers of an attention module, with its tables; none if it has none."""
+    names = (*SCALES, *MORE_SCALES.get(type(module).__name__, ()))
+    found: list[Source] = [
+        Number(module, name, getattr(module, name)) for name in names if isinstance(getattr(module, name, None), float)
+    ]
+    return found + _tables(module, transformer) if found else []
 
 
-def _verify(site: Site, recorder: Recorder, plain: torch.Tensor, oracle: torch.Tensor) -> None:
-    """Compare the module's own attention, with the site set, against the oracle; leave the site as it was."""
-    rounding = (recorder.replay(site.module) - plain).abs().max().item()
-    try:
-        site.set(_PROBE_TEMPERATURE)
-        error = (recorder.replay(site.module) - oracle).abs().max().item()
-    finally:
-        site.restore()
-    effect = (oracle - plain).abs().max().item()
-    # A patch without effect has error == effect; a right one differs by rounding, like two backends of one model.
-    if not error <= max(0.02 * effect, 4 * rounding) or effect <= 8 * rounding:
-        raise UnsupportedModelError(
-            f"dividing {site.attribute} of {type(site.module).__name__} ({site.name}) is not softmax(S / temperature): the "
-            f"output is off by {error:.2g} where a temperature moves it by {effect:.2g}, rounding by {rounding:.2g}; "
-            "load the model in float32, or use one with attention like that of transformers' BERT family"
-        )
+def queries(module: nn.Module, transformer: nn.Module) -> list[Source]:
+    """Return the parts that make the queries of an attention module, with its tables; none if it has none."""
+    parts = dict(module.named_children())
+    first: list[Source] = [Part(parts[name], name) for name in QUERIES if name in parts][:1]
+    if not first:
+        heads = getattr(transformer.config, "num_attention_heads", None)
+        fused = ((name, heads if by_head else 1) for name, by_head in FUSED.items() if name in parts)
+        first = [Part(parts[name], name, groups) for name, groups in fused]
+    more: list[Source] = [Part(parts[name], name) for name in MORE_QUERIES if name in parts]
+    return first + more + _tables(module, transformer) if first else []
+
+
+def _tables(module: nn.Module, transformer: nn.Module) -> list[Source]:
+    """Return the tables of position biases that an attention module uses: its own, or those that the model shares."""
+    own: list[Source] = [Part(part, name) for name, part in module.named_children() if name in TABLES]
+    everywhere = ((name.rpartition(".")[2], part) for name, part in transformer.named_modules())
+    shared: list[Source] = [Part(part, name) for name, part in everywhere if name in TABLES]
+    return own or shared

@@ -1,0 +1,145 @@
+"""Temperatures that depend on the layer, or on the length of the text."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+ByLength = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One temperature for every layer and length; the same as the number.
+
+    >>> Constant(0.9)(torch.tensor([8, 512]))
+    tensor([0.9000, 0.9000])
+    """
+
+    temperature: float
+
+    def __post_init__(self) -> None:
+        check_number(self.temperature)
+
+    def __call__(self, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the temperatures (batch,) for token counts (batch,)."""
+        return torch.full(lengths.shape, float(self.temperature), device=lengths.device)
+
+
+@dataclass(frozen=True)
+class LogLength:
+    """A temperature that falls with the number of tokens n of a text.
+
+    It is temperature * (ln reference_length / ln n) ** exponent. Texts up to the reference length have the temperature
+    itself. An exponent of 1 keeps the entropy of attention at its share of ln n (log-n scaling); 1/2 is what Gaussian
+    logits ask for. Tokens are counted by the attention mask, special tokens included.
+
+    Args:
+        reference_length: in tokens, at least 2.
+        temperature: of texts up to the reference length.
+        exponent: finite and not negative; 0 is a constant temperature.
+
+    Raises:
+        ValueError: an argument outside these ranges.
+
+    >>> LogLength(16, temperature=0.9)(torch.tensor([8, 16, 256]))
+    tensor([0.9000, 0.9000, 0.4500])
+    """
+
+    reference_length: int
+    temperature: float = 1.0
+    exponent: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number(self.temperature)
+        if not (math.isfinite(self.reference_length) and self.reference_length >= 2):
+            raise ValueError(f"reference_length must be at least 2 tokens, not {self.reference_length!r}")
+        if not (math.isfinite(self.exponent) and self.exponent >= 0):
+            raise ValueError(f"exponent must be finite and not negative, not {self.exponent!r}; 1 is log-n scaling")
+
+    def __call__(self, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the temperatures (batch,) for token counts (batch,)."""
+        logs = lengths.clamp(min=self.reference_length).float().log()
+        return self.temperature * (math.log(self.reference_length) / logs) ** self.exponent
+
+
+@dataclass(frozen=True)
+class PerLayer:
+    """A temperature for each layer.
+
+    Args:
+        temperatures: a sequence with one for each attention layer of the model, or a mapping from layers (negative ones
+            count from the end) to temperatures, all others keeping 1. A temperature is a number, or a function of lengths.
+
+    Raises:
+        ValueError: a number that is not finite and positive.
+
+    >>> PerLayer({-1: 0.8}).of(6)
+    [1.0, 1.0, 1.0, 1.0, 1.0, 0.8]
+    """
+
+    temperatures: Sequence[float | ByLength] | Mapping[int, float | ByLength] = field()
+
+    def __post_init__(self) -> None:
+        mapping = isinstance(self.temperatures, Mapping)
+        for temperature in self.temperatures.values() if mapping else self.temperatures:  # type: ignore[union-attr]
+            check_temperature(temperature)
+
+    def of(self, layers: int) -> list[float | ByLength]:
+        """Return the temperatures of a model with so many attention layers, or raise ValueError if they do not fit."""
+        if isinstance(self.temperatures, Mapping):
+            found: list[float | ByLength] = [1.0] * layers
+            for layer, temperature in self.temperatures.items():
+                if not -layers <= layer < layers:
+                    raise ValueError(
+                        f"PerLayer names layer {layer}, but the model has attention layers 0 to {layers - 1}"
+                    )
+                found[layer] = check_temperature(temperature)
+            return found
+        if len(self.temperatures) != layers:
+            raise ValueError(
+                f"PerLayer has {len(self.temperatures)} temperatures, but the model has {layers} attention layers; "
+                "name only some with a mapping, PerLayer({-1: 0.8})"
+            )
+        return [check_temperature(temperature) for temperature in self.temperatures]
+
+
+Schedule = float | Constant | PerLayer | ByLength
+
+
+def check_temperature(temperature: float | ByLength) -> float | ByLength:
+    """Return a number as a float, Constant as its number, and a function as it is, or raise ValueError."""
+    if isinstance(temperature, Constant):
+        return float(temperature.temperature)
+    if callable(temperature):
+        return _check_function(temperature)
+    return check_number(temperature)
+
+
+def check_number(temperature: float) -> float:
+    """Return a valid temperature as a float, or raise ValueError."""
+    number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+    if not (number and math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature must be a finite positive number, not {temperature!r}; 1 changes nothing")
+    return float(temperature)
+
+
+def _check_function(function: ByLength) -> ByLength:
+    """Call a function on all lengths of up to 8192 tokens: a forward pass should not have to check it."""
+    lengths = torch.arange(1, 8193)
+    temperatures = function(lengths)
+    if not isinstance(temperatures, torch.Tensor) or temperatures.shape != lengths.shape:
+        returned = tuple(temperatures.shape) if isinstance(temperatures, torch.Tensor) else type(temperatures).__name__
+        raise ValueError(
+            f"the temperature function {function!r} must return a tensor with one temperature for each length, "
+            f"not {returned} for {len(lengths)} lengths"
+        )
+    wrong = ~(temperatures.isfinite() & (temperatures > 0))
+    if wrong.any():
+        index = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"the temperature function {function!r} gives {temperatures[index].item():g} for {index + 1} tokens: "
+            "temperatures must be finite and positive"
+        )
+    return function

@@ -1,0 +1,215 @@
+"""Modules whose attention has a temperature.
+
+A module gets a temperature by an exchange of its class for a subclass, made on the spot. That is plain state and no hook: it
+survives copies, pickles, new processes, compilation and export, leaves the names of the weights alone, and the exchange
+back restores the module bit for bit.
+"""
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+# The attribute of a module with a temperature: a float, or a function from token counts (batch,) to temperatures (batch,).
+MARK = "_tempscale_temperature"
+_GROUPS = "_tempscale_groups"
+Temperature = float | Callable[[torch.Tensor], torch.Tensor]
+
+SOFTMAXES = (F.softmax, torch.softmax, torch.Tensor.softmax)
+
+# The token counts of the batch that runs now; of this thread, since another may run another batch.
+_running = threading.local()
+
+
+def exchange(
+    module: nn.Module, mixin: type["Tempered"], temperature: Temperature | None = None, groups: int | None = None
+) -> None:
+    """Put a mixin before the class of a module; one that has a mixin keeps it and gets the new temperature."""
+    if not isinstance(module, Tempered):
+        cls: Any = tempered_class(mixin, type(module))  # type: ignore[arg-type] # classes are hashable
+        module.__class__ = cls
+    vars(module).update({MARK: temperature, _GROUPS: groups})
+
+
+def restore(module: nn.Module) -> None:
+    """Take a mixin and its temperature away; nothing happens to a module without."""
+    if isinstance(module, Tempered):
+        module.__class__ = module._tempscale_base
+        for name in (MARK, _GROUPS):
+            del vars(module)[name]
+
+
+@functools.cache
+def tempered_class(mixin: type["Tempered"], base: type[nn.Module]) -> type[nn.Module]:
+    """Return the subclass of a mixin and a class; it keeps the name, which libraries write into configurations."""
+    names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
+    return type(base.__name__, (mixin, base), {**names, "_tempscale_base": base, "_tempscale_mixin": mixin})
+
+
+def _rebuild(mixin: type["Tempered"], base: type[nn.Module]) -> nn.Module:
+    """Return an empty instance for pickle and copy, which know the mixin and the base by name, but not their subclass."""
+    cls = tempered_class(mixin, base)  # type: ignore[arg-type]
+    return cls.__new__(cls)
+
+
+class Tempered(nn.Module):
+    """What all exchanged modules share."""
+
+    _tempscale_base: type[nn.Module]
+    _tempscale_mixin: type["Tempered"]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _rebuild, (self._tempscale_mixin, self._tempscale_base), self.__getstate__()  # type: ignore[no-untyped-call]
+
+    @property
+    def current(self) -> float | torch.Tensor:
+        """The temperature of the running batch: one number, or one for each sequence."""
+        temperature: Temperature = getattr(self, MARK)
+        if isinstance(temperature, float):
+            return temperature
+        lengths: torch.Tensor | None = getattr(_running, "lengths", None)
+        if lengths is None:
+            raise RuntimeError(
+                f"{type(self).__name__} has a temperature that depends on the number of tokens, which only the whole model "
+                "knows: call the patched model and not a part of it"
+            )
+        return temperature(lengths)
+
+
+class TemperedOutput(Tempered):
+    """A module that makes queries, or a table of position biases: its output is divided by the temperature."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the output of the original class, divided."""
+        output = super().forward(*args, **kwargs)
+        groups = getattr(self, _GROUPS)
+        if groups is None:
+            return output / beside(self.current, output)
+        # Of a fused projection only the queries are divided: (..., groups, 3, width), queries first in each group.
+        queries = output.unflatten(-1, (groups, 3, -1))[..., 0, :]
+        queries.div_(beside(self.current, queries))
+        return output
+
+
+class TemperedAttention(Tempered):
+    """An attention module whose logits are divided inside softmax, for what no source of the logits can give."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the attention of the divided logits."""
+        with DividedLogits(self.current) as divided:
+            output = super().forward(*args, **kwargs)
+        if not divided.calls:
+            raise RuntimeError(
+                f"{type(self).__name__} called neither softmax nor scaled_dot_product_attention, so its temperature had no "
+                "effect: use attn_implementation='sdpa' or 'eager' with this model and temperature"
+            )
+        return output
+
+
+class Patched(Tempered):
+    """A transformers model that is patched: it cannot be saved, since what is reloaded would have no temperature."""
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse."""
+        raise ValueError(
+            f"{type(self).__name__} is patched, and a saved model forgets its temperature: `.remove()` the patch and use "
+            "tempscale.fold to write the temperature into the weights"
+        )
+
+
+class LengthAware(Patched):
+    """A patched model that knows how many tokens each sequence of the running batch has."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model with the token counts known to its parts."""
+        names = ("input_ids", "attention_mask")
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        inputs, mask = given.get("input_ids"), given.get("attention_mask")
+        inputs = given["inputs_embeds"] if inputs is None else inputs
+        if mask is None:
+            mask = torch.ones(inputs.shape[:2], device=inputs.device)
+        if mask.ndim != 2:
+            raise ValueError(
+                f"a temperature by length needs an attention_mask of shape (batch, tokens), not {tuple(mask.shape)}"
+            )
+        before = getattr(_running, "lengths", None)
+        _running.lengths = mask.sum(-1)
+        try:
+            return super().forward(*args, **kwargs)
+        finally:
+            _running.lengths = before
+
+
+class DividedLogits(TorchFunctionMode):
+    """While active, every softmax and scaled_dot_product_attention divides its complete logits by a temperature."""
+
+    def __init__(self, temperature: float | torch.Tensor) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.calls = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in SOFTMAXES:
+            self.calls += 1
+            return divided_softmax(self.temperature, *args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            self.calls += 1
+            return divided_sdpa(self.temperature, *args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def beside(temperature: float | torch.Tensor, x: torch.Tensor) -> float | torch.Tensor:
+    """Return a temperature that divides x: temperatures (batch,) in the shape of x (batch, ...) or (batch * heads, ...)."""
+    if isinstance(temperature, float):
+        return temperature
+    batch, rows = len(temperature), x.shape[0]
+    if rows % batch:
+        raise RuntimeError(
+            f"a temperature by length needs one row per sequence, but {batch} sequences make {rows} rows: "
+            "switch off unpadding of the inputs"
+        )
+    repeated = temperature.to(x.device, x.dtype).repeat_interleave(rows // batch)
+    return repeated.view(-1, *[1] * (x.ndim - 1))
+
+
+def divided_softmax(
+    temperature: float | torch.Tensor,
+    input: torch.Tensor,  # noqa: A002 (torch's name)
+    dim: int,
+    *args: Any,
+    dtype: torch.dtype | None = None,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """Return softmax(input / temperature) for the arguments of any of `SOFTMAXES`."""
+    dtype = next((arg for arg in args if isinstance(arg, torch.dtype)), dtype) or input.dtype
+    # In single precision at least, and the row maximum goes first: a mask filled with the smallest float must not overflow.
+    x = input.to(torch.promote_types(dtype, torch.float32))
+    x = (x - x.amax(dim, keepdim=True)) / beside(temperature, x)
+    return torch.softmax(x, dim).to(dtype)
+
+
+def divided_sdpa(
+    temperature: float | torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """Return scaled_dot_product_attention of the divided logits, an additive mask included."""
+    if attn_mask is not None and attn_mask.is_floating_point():
+        attn_mask = (attn_mask / beside(temperature, query)).clamp(min=torch.finfo(attn_mask.dtype).min)
+    if isinstance(temperature, torch.Tensor):
+        query = query / beside(temperature, query)
+    else:
+        scale = (query.shape[-1] ** -0.5 if scale is None else scale) / temperature
+    return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **kwargs)
