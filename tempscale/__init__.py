@@ -7,6 +7,7 @@
 
 from tempscale.collapse import pairwise_cosine
 from tempscale.corpus import docstrings
+from tempscale.fold import fold
 from tempscale.models import load_model
 from tempscale.patch import Patch, patch
 from tempscale.recorder import UnsupportedModelError
@@ -24,6 +25,7 @@ __all__ = [
     "dc",
     "docstrings",
     "filter_rate",
+    "fold",
     "frequency_matrix",
     "hc",
     "load_model",

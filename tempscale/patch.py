@@ -52,7 +52,7 @@ class Patch:
         checked = temperature if isinstance(temperature, PerLayer) else check_temperature(temperature)
         if not self._active:
             raise RuntimeError(f"temperature {temperature} set on a patch that was removed: patch the model again")
-        kind = _kind(checked)
+        kind = kind_of(checked)
         if kind != self._kind:
             self._change(kind, checked)
         else:
@@ -172,7 +172,7 @@ def unpatched(model: nn.Module) -> Any:
     return transformer
 
 
-def _kind(temperature: Schedule) -> str:
+def kind_of(temperature: Schedule) -> str:
     """Return what a temperature depends on."""
     if not isinstance(temperature, PerLayer):
         return "per sequence" if callable(temperature) else "uniform"

@@ -61,8 +61,8 @@ def find_sites(model: nn.Module, kind: str, select: Callable[[list[str]], list[i
     )
 
 
-def prove(recorder: Recorder, plain: Run, sites: list[Site], kind: str) -> str | None:
-    """Return what is wrong with some sites, or None."""
+def prove(recorder: Recorder, plain: Run, sites: list[Site], kind: str, rounding: float = 0.0) -> str | None:
+    """Return what is wrong with some sites, or None; logits may be off by `rounding` of the largest."""
     for site in sites:
         if not site.sources:
             return f"{_class(site)} calls softmax but has neither a known scale attribute nor known queries"
@@ -77,7 +77,7 @@ def prove(recorder: Recorder, plain: Run, sites: list[Site], kind: str) -> str |
             site.set(temperatures[site.module])
         with probing(transformer, "eager"):
             run = recorder.run()
-        failure = _compare_logits(sites, oracle, run, rows)
+        failure = _compare_logits(sites, oracle, run, rows, rounding)
         if failure or not _own_implementation(transformer):
             return failure
         with probing(transformer):
@@ -108,7 +108,7 @@ def _on(batch: dict[str, torch.Tensor], temperature: Temperature) -> float | tor
 
 
 def _compare_logits(
-    sites: list[Site], oracle: Run, run: Run, temperatures: dict[nn.Module, float | torch.Tensor]
+    sites: list[Site], oracle: Run, run: Run, temperatures: dict[nn.Module, float | torch.Tensor], rounding: float
 ) -> str | None:
     """Return where the logits of a run differ from those of the oracle, divided, or None."""
     by_module = {site.module: site for site in sites}
@@ -119,7 +119,7 @@ def _compare_logits(
             actual = _relative(after).clamp(min=_MASKED)
             error, size = (actual - expected).abs().max().item(), expected[expected > _MASKED].abs().max().item()
             # Only the subnormal numbers of float16 are not divided exactly.
-            if not error <= (1e-3 * size if before.dtype is torch.float16 else 0.0):
+            if not error <= size * (max(rounding, 1e-3) if before.dtype is torch.float16 else rounding):
                 site = by_module.get(module, sites[0])
                 sources = " and ".join(dict.fromkeys(source.attribute for source in site.sources))
                 return (

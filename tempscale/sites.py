@@ -5,8 +5,9 @@ the parts that S is proportional to. Dividing them does the job in every backend
 Here are the names under which models keep them; `proof` finds out whether they are right.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -30,9 +31,9 @@ INSIDE = ("DisentangledSelfAttention", "MptAttention")
 
 @dataclass
 class Number:
-    """An attribute of an attention module that its logits are proportional to."""
+    """An attribute of an attention module (or of a configuration) that its logits are proportional to."""
 
-    module: nn.Module = field(repr=False)
+    module: Any = field(repr=False)
     attribute: str
     original: float
 
@@ -79,7 +80,16 @@ class Inside:
         restore(self.module)
 
 
-Source = Number | Part | Inside
+class Source(Protocol):
+    """What the logits are proportional to."""
+
+    attribute: str
+
+    def set(self, temperature: Temperature) -> None:
+        """Divide it by a temperature, whatever temperature it had."""
+
+    def restore(self) -> None:
+        """Put the original back, bit for bit."""
 
 
 @dataclass
@@ -89,7 +99,7 @@ class Site:
     name: str
     layer: int
     module: nn.Module = field(repr=False)
-    sources: list[Source]
+    sources: Sequence[Source]
 
     def set(self, temperature: Temperature) -> None:
         """Divide the logits of this module by a temperature."""
@@ -135,7 +145,7 @@ def queries(module: nn.Module, transformer: nn.Module) -> list[Source]:
     if not first:
         heads = getattr(transformer.config, "num_attention_heads", None)
         fused = ((name, heads if by_head else 1) for name, by_head in FUSED.items() if name in parts)
-        first = [Part(parts[name], name, groups) for name, groups in fused]
+        first += [Part(parts[name], name, groups) for name, groups in fused]
     more: list[Source] = [Part(parts[name], name) for name in MORE_QUERIES if name in parts]
     return first + more + _tables(module, transformer) if first else []
 
