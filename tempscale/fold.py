@@ -102,7 +102,8 @@ def fold(model: nn.Module, temperature: Schedule) -> nn.Module:
     # 1 + weight is rounded also for powers of two.
     one_plus = any(isinstance(weight, Weight) and weight.one_plus for weight in weights.values())
     rounding = 64 * torch.finfo(next(transformer.parameters()).dtype).eps if one_plus else 0.0
-    failure = prove(recorder, plain, sites, kind, rounding)
+    capped = kind == "per layer" and any(isinstance(source, Number) for source in weights.values())
+    failure = "all layers share one soft cap" if capped else prove(recorder, plain, sites, kind, rounding)
     if failure is not None:
         remedy = "one temperature for all layers" if kind == "per layer" else "tempscale.patch"
         raise UnsupportedModelError(
@@ -123,8 +124,8 @@ def _weights(module: nn.Module, transformer: Any, known: dict[int, Source]) -> I
         parameters = dict(part.module.named_parameters(recurse=False))
         if not parameters or not all(parameter.is_floating_point() for parameter in parameters.values()):
             raise UnsupportedModelError(
-                f"{type(part.module).__name__} ({part.attribute} of {type(module).__name__}) has no weights of its own to fold a "
-                "temperature into: merge adapters first (`merge_and_unload`), and load without quantization"
+                f"no weights to fold a temperature into in {type(part.module).__name__} ({part.attribute} of "
+                f"{type(module).__name__}): merge adapters first (`merge_and_unload`), and load without quantization"
             )
         for name, parameter in parameters.items():
             weight = Weight(parameter, part.attribute, part.groups, _is_one_plus(part.module, name))

@@ -6,13 +6,13 @@ what it is when the logits themselves are divided. A missing bias, a second soft
 a normalisation that undoes the factor all show. A second run checks that the model's own backend computes the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
 
 from tempscale.recorder import Recorder, Run, UnsupportedModelError, find_transformer, probing
-from tempscale.sites import Site, proposals
+from tempscale.sites import Site, Source, others, uniform
 from tempscale.tempered import LengthAware, Temperature, beside, exchange, restore
 
 # Masks are minus 10 000 or below, and softmax weights of minus 1 000 are zero.
@@ -43,22 +43,30 @@ def find_sites(model: nn.Module, kind: str, select: Callable[[list[str]], list[i
         )
     names = {module: name for name, module in transformer.named_modules()}
     chosen = select([names[module] for module in modules])
-    if kind != "uniform":
-        find_sites(model, "uniform", lambda _: list(range(len(modules))))
-    failures = []
-    for proposal in proposals(transformer, modules, kind):
-        sites = [Site(names[modules[layer]], layer, modules[layer], proposal[layer]) for layer in chosen]
-        failure = prove(recorder, plain, sites, kind)
-        if failure is None:
-            return sites
-        failures.append(failure)
-    if kind == "uniform" and len(chosen) < len(modules):
-        # A table of biases that all layers share cannot have the temperature of some.
-        return find_sites(model, "per layer", select)
-    raise UnsupportedModelError(
-        f"no temperature site in {type(transformer).__name__}: {failures[0]}; use a model whose attention computes "
-        "softmax(S) of logits that are proportional to its queries, a scale attribute or a table of biases"
-    )
+
+    def first_proved(candidates: Iterator[list[Sequence[Source]]], kind: str, layers: list[int]) -> list[Site]:
+        for sources in candidates:
+            sites = [Site(names[modules[layer]], layer, modules[layer], sources[layer]) for layer in layers]
+            failure = prove(recorder, plain, sites, kind)
+            if failure is None:
+                return sites
+        raise UnsupportedModelError(
+            f"no {kind} temperature site in {type(transformer).__name__}: {failure}; supported is attention whose softmax "
+            "sees logits proportional to its queries or to a scale attribute, with any tables of position biases"
+        )
+
+    # Inside softmax anything can be divided, also what is no attention (a gate, an attention sink). Therefore a uniform
+    # temperature comes first: it shows that all logits are proportional to known sources.
+    sites = first_proved(uniform(transformer, modules), "uniform", list(range(len(modules))))
+    if kind == "uniform" and len(chosen) == len(modules) and not _overflows(transformer):
+        return sites
+    return first_proved(others(transformer, modules, kind, _overflows(transformer)), kind, chosen)
+
+
+def _overflows(transformer: nn.Module) -> bool:
+    """Whether eager masks, the smallest float16, plus larger logits can be minus infinity, and a fully masked row NaN."""
+    eager = not _own_implementation(transformer)
+    return eager and next(transformer.parameters()).dtype is torch.float16
 
 
 def prove(recorder: Recorder, plain: Run, sites: list[Site], kind: str, rounding: float = 0.0) -> str | None:
@@ -83,13 +91,14 @@ def prove(recorder: Recorder, plain: Run, sites: list[Site], kind: str, rounding
         with probing(transformer):
             own = recorder.run()
     except UnsupportedModelError as error:
-        return str(error)
+        return str(error.__cause__ or error)
     finally:
         for site in sites:
             site.restore()
         restore(transformer)
     with probing(transformer):
-        return _compare_outputs(sites, plain, oracle, recorder.run(), own)
+        _compare_outputs(sites, plain, oracle, recorder.run(), own)
+    return None
 
 
 def _proof_temperature(kind: str, index: int) -> Temperature:
@@ -140,8 +149,8 @@ def _own_implementation(transformer: nn.Module) -> bool:
     return getattr(transformer.config, "_attn_implementation", "eager") not in (None, "eager")
 
 
-def _compare_outputs(sites: list[Site], plain: Run, oracle: Run, own_plain: Run, own: Run) -> str | None:
-    """Return which attention of the model's own implementation does not do what the oracle does, or None."""
+def _compare_outputs(sites: list[Site], plain: Run, oracle: Run, own_plain: Run, own: Run) -> None:
+    """Raise UnsupportedModelError if attention in the model's own implementation does not do what the oracle does."""
     # The first of a class speaks for the others, whose inputs differ by the accumulated rounding of the layers before.
     for site in {type(site.module): site for site in reversed(sites)}.values():
         runs = (run.outputs[site.module] for run in (plain, oracle, own_plain, own))
@@ -151,11 +160,11 @@ def _compare_outputs(sites: list[Site], plain: Run, oracle: Run, own_plain: Run,
             )
             # Without effect error would equal effect; a right one differs by rounding, like two backends of one model.
             if not error <= max(0.02 * effect, 4 * rounding) or effect <= 8 * rounding:
-                return (
-                    f"{_class(site)} in its own attention implementation is off by {error:.2g} where a temperature moves "
-                    f"it by {effect:.2g} and rounding by {rounding:.2g} (load it in float32, or with 'sdpa' or 'eager')"
+                raise UnsupportedModelError(
+                    f"no temperature site in {_class(site)} with its own attention implementation: its output is off by "
+                    f"{error:.2g} where a temperature moves it by {effect:.2g} and the choice of the implementation by "
+                    f"{rounding:.2g}; load the model with attn_implementation='eager', in float32"
                 )
-    return None
 
 
 def _class(site: Site) -> str:

@@ -67,9 +67,9 @@ def _configs(transformer: nn.Module) -> dict[int, Any]:
     return {id(config): config for config in configs if hasattr(config, "_attn_implementation")}
 
 
-def probe_batch(transformer: nn.Module) -> dict[str, Any]:
+def probe_batch(transformer: Any) -> dict[str, Any]:
     """Return two texts, one shorter and padded."""
-    config: Any = transformer.config
+    config = transformer.config.get_text_config()
     length = 8
     if getattr(transformer, "attention_type", None) == "block_sparse":
         # Up to this length BigBird would switch itself, for good, to dense attention.

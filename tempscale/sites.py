@@ -112,24 +112,31 @@ class Site:
             source.restore()
 
 
-def proposals(transformer: nn.Module, modules: list[nn.Module], kind: str) -> Iterator[list[list[Source]]]:
-    """Propose sources for each attention module, the cheapest first.
+def uniform(transformer: Any, modules: list[nn.Module]) -> Iterator[list[Sequence[Source]]]:
+    """Propose sources of all attention modules for one temperature, the cheapest first."""
+    yield [numbers(module, transformer) or queries(module, transformer) for module in modules]
+    yield [queries(module, transformer) for module in modules]
+    if all(type(module).__name__ in INSIDE for module in modules):
+        yield [[Inside(module)] for module in modules]
+
+
+def others(transformer: Any, modules: list[nn.Module], kind: str, inside: bool) -> Iterator[list[Sequence[Source]]]:
+    """Propose sources where a uniform temperature is known to be possible: for some layers, or for other kinds.
 
     Args:
         transformer: the model.
         modules: its attention modules.
-        kind: of temperature: "uniform", "per layer" or "per sequence".
+        kind: "uniform", "per layer", or "per sequence", which numbers cannot be.
+        inside: nothing but softmax itself will do.
     """
-    if kind != "per sequence":
-        yield [numbers(module, transformer) or queries(module, transformer) for module in modules]
-    yield [queries(module, transformer) for module in modules]
-    # Inside softmax anything is possible, also what makes no sense (a gate, an attention sink). So it is proposed for what
-    # is known, and for other kinds of temperature only after a uniform one has shown that the logits are attention's.
-    if kind != "uniform" or all(type(module).__name__ in INSIDE for module in modules):
-        yield [[Inside(module)] for module in modules]
+    if not inside:
+        if kind != "per sequence":
+            yield [numbers(module, transformer) or queries(module, transformer) for module in modules]
+        yield [queries(module, transformer) for module in modules]
+    yield [[Inside(module)] for module in modules]
 
 
-def numbers(module: nn.Module, transformer: nn.Module) -> list[Source]:
+def numbers(module: nn.Module, transformer: Any) -> list[Source]:
     """Return the numbers of an attention module, with its tables; none if it has none."""
     names = (*SCALES, *MORE_SCALES.get(type(module).__name__, ()))
     found: list[Source] = [
@@ -138,12 +145,13 @@ def numbers(module: nn.Module, transformer: nn.Module) -> list[Source]:
     return found + _tables(module, transformer) if found else []
 
 
-def queries(module: nn.Module, transformer: nn.Module) -> list[Source]:
+def queries(module: nn.Module, transformer: Any) -> list[Source]:
     """Return the parts that make the queries of an attention module, with its tables; none if it has none."""
     parts = dict(module.named_children())
-    first: list[Source] = [Part(parts[name], name) for name in QUERIES if name in parts][:1]
+    first: list[Source] = []
+    first += [Part(parts[name], name) for name in QUERIES if name in parts][:1]
     if not first:
-        heads = getattr(transformer.config, "num_attention_heads", None)
+        heads = transformer.config.get_text_config().num_attention_heads
         fused = ((name, heads if by_head else 1) for name, by_head in FUSED.items() if name in parts)
         first += [Part(parts[name], name, groups) for name, groups in fused]
     more: list[Source] = [Part(parts[name], name) for name in MORE_QUERIES if name in parts]

@@ -39,7 +39,7 @@ def exchange(
 def restore(module: nn.Module) -> None:
     """Take a mixin and its temperature away; nothing happens to a module without."""
     if isinstance(module, Tempered):
-        module.__class__ = module._tempscale_base
+        module.__class__ = module._tempscale_base  # type: ignore[assignment]
         for name in (MARK, _GROUPS):
             del vars(module)[name]
 
@@ -101,14 +101,26 @@ class TemperedAttention(Tempered):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the attention of the divided logits."""
-        with DividedLogits(self.current) as divided:
-            output = super().forward(*args, **kwargs)
-        if not divided.calls:
-            raise RuntimeError(
-                f"{type(self).__name__} called neither softmax nor scaled_dot_product_attention, so its temperature had no "
-                "effect: use attn_implementation='sdpa' or 'eager' with this model and temperature"
-            )
-        return output
+        # A compiled graph would take no notice of the mode, so this module is left out of it.
+        attend = _uncompiled() if torch.compiler.is_dynamo_compiling() else _attend
+        return attend(self, super().forward, args, kwargs)
+
+
+def _attend(module: TemperedAttention, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    with DividedLogits(module.current) as divided:
+        output = forward(*args, **kwargs)
+    if not divided.calls:
+        raise RuntimeError(
+            f"{type(module).__name__} called neither softmax nor scaled_dot_product_attention, so its temperature had no "
+            "effect: use attn_implementation='sdpa' or 'eager' with this model and temperature"
+        )
+    return output
+
+
+@functools.cache
+def _uncompiled() -> Callable[..., Any]:
+    disabled: Callable[..., Any] = torch.compiler.disable(_attend)  # type: ignore[no-untyped-call]
+    return disabled
 
 
 class Patched(Tempered):

@@ -33,11 +33,13 @@ class Architecture:
     cls: str
     sources: str
     options: dict[str, Any] = field(default_factory=dict)
-    sites: int = 3
-    implementations: tuple[str, ...] = ("sdpa", "eager")
+    sites: int | None = 3
+    implementations: tuple[str, ...] = ("sdpa", "eager", "flex_attention")
 
     def build(self, implementation: str = "eager", dtype: torch.dtype = torch.float32, **options: Any) -> Any:
         """Return the model in evaluation mode, the same weights every time; skip what this transformers has not."""
+        if implementation not in self.implementations:
+            pytest.skip(f"{self.name} is another model with {implementation} attention")
         cls = getattr(transformers, self.cls, None)
         if cls is None:
             pytest.skip(f"transformers {transformers.__version__} has no {self.cls}")
@@ -93,8 +95,29 @@ ARCHITECTURES = [
     Architecture("Qwen3", "Qwen3Model", "scaling", DECODER),
     Architecture("Mistral", "MistralModel", "scaling", DECODER),
     Architecture("Llama", "LlamaModel", "scaling", DECODER),
-    Architecture("Gemma 2", "Gemma2Model", "scaling, attn_logit_softcapping", {**GEMMA, "attn_logit_softcapping": 5.0}),
-    Architecture("Gemma 3, EmbeddingGemma", "Gemma3TextModel", "scaling", GEMMA),
+    Architecture(
+        "Gemma 2",
+        "Gemma2Model",
+        "scaling, attn_logit_softcapping",
+        {**GEMMA, "attn_logit_softcapping": 5.0},
+        implementations=("eager", "flex_attention"),
+    ),
+    Architecture("Gemma 3", "Gemma3TextModel", "scaling", GEMMA),
+    Architecture(
+        "EmbeddingGemma",
+        "Gemma3TextModel",
+        "scaling",
+        {**GEMMA, "use_bidirectional_attention": True, "sliding_window": 8},
+    ),
+    Architecture(
+        "EmbeddingGemma 2",
+        "EmbeddingGemma2Model",
+        "scaling",
+        {
+            "text_config": {**COMMON, **DECODER, "hidden_size_per_layer_input": 8, "embedding_dim": 32},
+            **dict.fromkeys(COMMON),
+        },
+    ),
     Architecture("CLIP", "CLIPTextModel", "scale", SPECIAL),
     Architecture("SigLIP", "SiglipTextModel", "scale", SPECIAL),
     Architecture("Longformer", "LongformerModel", "query, query_global", {"attention_window": 4}),
@@ -107,9 +130,14 @@ ARCHITECTURES = [
     Architecture("BigBird, full", "BigBirdModel", "query", {"attention_type": "original_full"}),
     Architecture("RoFormer", "RoFormerModel", "query"),
     Architecture("RemBERT", "RemBertModel", "query"),
-    Architecture("MobileBERT", "MobileBertModel", "scaling", {"embedding_size": 16, "intra_bottleneck_size": 16}),
+    Architecture(
+        "MobileBERT",
+        "MobileBertModel",
+        "scaling",
+        {"embedding_size": 16, "intra_bottleneck_size": 16},
+    ),
     Architecture("Megatron-BERT", "MegatronBertModel", "query"),
-    Architecture("OPT", "OPTModel", "scaling", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    Architecture("OPT", "OPTModel", "scaling", {"init_std": 0.18, "ffn_dim": 48, "word_embed_proj_dim": 32}),
     Architecture("ESM", "EsmModel", "scaling", {"position_embedding_type": "rotary", "mask_token_id": 4}),
     Architecture("Bloom", "BloomModel", "inv_norm_factor, beta", {"n_layer": 3, "n_head": 4}),
     Architecture("MPT", "MptModel", "softmax", {"d_model": 32, "n_heads": 4, "n_layers": 3}),
@@ -135,7 +163,7 @@ ARCHITECTURES = [
     ),
     Architecture("Nystromformer", "NystromformerModel", "query", {"segment_means_seq_len": 64, "num_landmarks": 64}),
     Architecture(
-        "LED encoder",
+        "LED",
         "LEDModel",
         "query, query_global",
         {
@@ -148,5 +176,6 @@ ARCHITECTURES = [
             "decoder_ffn_dim": 48,
             "attention_window": 4,
         },
+        sites=None,
     ),
 ]

@@ -1,0 +1,99 @@
+"""Temperatures that depend on layer or length: closed forms and messages."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertConfig, BertModel
+
+from tempscale import Constant, LogLength, PerLayer, patch
+
+POSITIVE = st.floats(0.05, 20)
+LENGTHS = st.lists(st.integers(1, 10**6), min_size=1, max_size=9)
+
+
+@given(POSITIVE, LENGTHS)
+def test_constant(temperature, lengths):
+    assert Constant(temperature)(torch.tensor(lengths)).tolist() == pytest.approx([temperature] * len(lengths))
+
+
+@given(st.integers(2, 10**4), POSITIVE, st.floats(0, 3), LENGTHS)
+def test_log_length(reference, temperature, exponent, lengths):
+    found = LogLength(reference, temperature, exponent)(torch.tensor(lengths))
+    for n, value in zip(lengths, found.tolist(), strict=True):
+        # an exponent of 0 leaves the temperature, a text up to the reference too
+        expected = temperature * (math.log(reference) / math.log(max(n, reference))) ** exponent
+        assert value == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Constant(0), "finite positive number, not 0"),
+        (lambda: LogLength(1), "reference_length must be at least 2 tokens, not 1"),
+        (lambda: LogLength(math.nan), "reference_length must be at least 2 tokens, not nan"),
+        (lambda: LogLength(128, -1), "finite positive number, not -1"),
+        (lambda: LogLength(128, exponent=-1), "exponent must be finite and not negative, not -1"),
+        (lambda: PerLayer([1.0, 0.0]), "finite positive number, not 0"),
+        (lambda: PerLayer([1.0, lambda lengths: -lengths.float()]), "gives -1 for 1 tokens"),
+        (lambda: PerLayer({0: "cold"}), "finite positive number, not 'cold'"),
+    ],
+)
+def test_wrong_schedules(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.fixture
+def model():
+    config = {
+        "vocab_size": 97,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+    }
+    return BertModel(BertConfig(**config)).eval()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (PerLayer({3: 0.5}), "PerLayer names layer 3, but the model has attention layers 0 to 2"),
+        (PerLayer([0.5]), "PerLayer has 1 temperatures, but the model has 3 attention layers; name only some"),
+        (lambda lengths: 0.5, "must return a tensor with one temperature for each length, not float"),
+        (lambda lengths: torch.ones(3), r"must return .* not \(3,\) for 8192 lengths"),
+        (lambda lengths: 1 - lengths / 100, "gives 0 for 100 tokens: temperatures must be finite and positive"),
+        (lambda lengths: 1 / (lengths.float().log()), "gives inf for 1 tokens"),
+    ],
+)
+def test_schedules_that_do_not_fit_are_refused(model, schedule, message):
+    classes = [type(module) for module in model.modules()]
+    with pytest.raises(ValueError, match=message):
+        patch(model, schedule)
+    assert [type(module) for module in model.modules()] == classes
+
+
+def test_any_function_of_lengths_and_functions_per_layer(model):
+    def halves(lengths):
+        return torch.full(lengths.shape, 0.5)
+
+    ids = torch.arange(5, 21)[None]
+    with torch.no_grad():
+        with patch(model, 0.5):
+            expected = model(ids)[0]
+        with patch(model, halves) as active:
+            torch.testing.assert_close(model(ids)[0], expected)
+            active.temperature = PerLayer([halves, Constant(0.5), 0.5])
+            torch.testing.assert_close(model(ids)[0], expected)
+
+
+def test_layers_and_per_layer_meet(model):
+    ids = torch.arange(5, 21)[None]
+    with torch.no_grad(), patch(model, PerLayer([0.5, 0.6, 0.7]), layers=[1, 2]) as active:
+        assert [site.layer for site in active.sites] == [1, 2]
+        found = model(ids)[0]
+        active.temperature = PerLayer({1: 0.6, -1: 0.7})
+        assert torch.equal(model(ids)[0], found)
