@@ -1,6 +1,11 @@
 """The command line."""
 
-from typing import Annotated
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -23,3 +28,66 @@ def main(
     ] = False,
 ) -> None:
     """Length collapse of text embeddings, and TempScale."""
+
+
+Model = Annotated[str, typer.Argument(help="minilm, a hub id, or a local folder.")]
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn what a user can cause into one sentence on stderr and exit status 1."""
+    try:
+        yield
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        typer.echo(f"tempscale: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _wrong_argument(message: str) -> NoReturn:
+    """Say what is wrong with an argument, and exit with status 2."""
+    typer.echo(f"tempscale: {message}", err=True)
+    raise typer.Exit(2)
+
+
+@app.command()
+def fold(
+    model: Model,
+    temperature: Annotated[float, typer.Argument(help="Below 1 sharpens attention.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist, or be empty.")],
+) -> None:
+    """Write a temperature into the weights of a model, and save it: it is then served without tempscale."""
+    import numpy as np
+
+    import tempscale
+
+    try:
+        tempscale.Constant(temperature)
+    except ValueError as error:
+        _wrong_argument(str(error))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        _wrong_argument(f"{out} exists and is not an empty folder: name a new one")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        _wrong_argument(f"{out} cannot be made: {parent.name} is not a folder")
+    texts = ["A short text.", "A longer one, of several sentences. " * 20]
+    with _one_sentence():
+        typer.echo(f"Loading {model}", err=True)
+        loaded = tempscale.load_model(model)
+        with tempscale.patch(loaded, temperature) as active:
+            layers, patched = len(active.sites), loaded.encode(texts)
+        tempscale.fold(loaded, temperature)
+        typer.echo(f"Saving to {out}", err=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Complete or not there at all.
+        unfinished = Path(tempfile.mkdtemp(prefix=".tempscale-", dir=out.parent))
+        try:
+            loaded.save_pretrained(str(unfinished))
+            unfinished.chmod(0o755)
+            unfinished.replace(out)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        difference = np.abs(tempscale.load_model(str(out)).encode(texts) - patched).max()
+    typer.echo(
+        f"{out}: temperature {temperature:g} in {layers} layers of {type(loaded[0].auto_model).__name__}; "
+        f"loaded again, its embeddings differ from the patched model's by {difference:.1e} at most."
+    )

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from tempscale.tempered import Temperature, TemperedAttention, TemperedOutput, exchange, restore
+from tempscale.tempered import Temperature, TemperedAttention, TemperedOutput, TemperedTable, exchange, restore
 
 # Numbers that attention modules multiply their logits by, and a soft cap c tanh(S / c), which scales with them.
 SCALES = ("scaling", "scale", "softmax_scale", "inv_norm_factor", "attn_logit_softcapping")
@@ -57,7 +57,8 @@ class Part:
 
     def set(self, temperature: Temperature) -> None:
         """Divide the output."""
-        exchange(self.module, TemperedOutput, temperature, groups=self.groups)
+        mixin = TemperedTable if isinstance(self.module, nn.Embedding) else TemperedOutput
+        exchange(self.module, mixin, temperature, groups=self.groups)
 
     def restore(self) -> None:
         """Make it the plain module again."""

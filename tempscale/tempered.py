@@ -82,7 +82,7 @@ class Tempered(nn.Module):
 
 
 class TemperedOutput(Tempered):
-    """A module that makes queries, or a table of position biases: its output is divided by the temperature."""
+    """A module that makes queries: its output is divided by the temperature."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the output of the original class, divided."""
@@ -94,6 +94,17 @@ class TemperedOutput(Tempered):
         queries = output.unflatten(-1, (groups, 3, -1))[..., 0, :]
         queries.div_(beside(self.current, queries))
         return output
+
+
+class TemperedTable(Tempered):
+    """A table of position biases whose entries are divided by the temperature, before they are spread over all pairs."""
+
+    def forward(self, index: torch.Tensor) -> torch.Tensor:
+        """Return the divided entries of the original class."""
+        if not isinstance(self.current, float):
+            raise RuntimeError("a table of position biases has no sequences: the logits must be divided inside softmax")
+        table: torch.Tensor = self.weight  # type: ignore[assignment]
+        return F.embedding(index, table / self.current)
 
 
 class TemperedAttention(Tempered):

@@ -2,11 +2,14 @@
 
 import functools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from architectures import ARCHITECTURES, DECODER, Architecture
+from official import TEMPERATURES as TEMPERATURES_OF_OFFICIAL
+from official import texts as texts_of_official
 from oracle import agreement, batch, eager_output
 from torch import nn
 from transformers import BertModel
@@ -364,6 +367,16 @@ def test_minilm_inside_sentence_transformer_against_the_oracle(minilm):
     assert np.abs(patched - oracle).max() < 1e-6
     assert np.abs(plain - oracle).max() > 1e-3
     np.testing.assert_array_equal(minilm.encode(texts), plain)
+
+
+def test_the_numbers_of_the_official_implementation():
+    official = np.load(Path(__file__).parent / "data" / "official_minilm.npz")
+    model = tempscale.load_model("minilm", device="cpu", max_seq_length=512)
+    for temperature, expected in zip(TEMPERATURES_OF_OFFICIAL, official["embeddings"], strict=True):
+        with patch(model, temperature):
+            found = model.encode(texts_of_official(), batch_size=8)
+        print(f"temperature {temperature}: largest difference {np.abs(found - expected).max():.1e}")
+        assert np.abs(found - expected).max() < 5e-7
 
 
 def test_pairwise_cosine_of_real_texts_moves_with_the_temperature(minilm):
