@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from architectures import ARCHITECTURES, DECODER, Architecture
@@ -63,6 +64,31 @@ def test_patch_is_softmax_of_the_logits_divided_by_the_temperature(row, implemen
                 assert found.effect > found.tolerance
             elif temperature == 0.5:
                 assert found.effect > 2 * found.error
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.parametrize("row", ["BERT", "Gemma 2"])
+def test_flex_attention(row):
+    model = by_name(row).build("flex_attention")
+    with patch(model, 0.5):
+        found = agreement(model, reference(row), 0.5)
+    assert found.error <= found.tolerance < found.effect
+    if row == "Gemma 2":
+        with pytest.raises(UnsupportedModelError, match="called neither softmax nor scaled_dot_product_attention"):
+            patch(model, LogLength(4))
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[1] / "book" / "results").glob("agreement-*.csv")), ids=str
+)
+def test_the_table_of_the_book_is_complete(file):
+    table = pd.read_csv(file)
+    expected = {row.name for row in ARCHITECTURES}
+    missing = {"NomicBERT", "GTE", "Jina v3", "EuroBERT", "EmbeddingGemma 2"} if "4.56" in file.name else set()
+    assert set(table.architecture) == expected - missing
+    assert (table.error < 1e-4).all()
+    assert (table.error < table.effect / 100).all()
 
 
 @ROWS
