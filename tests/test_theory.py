@@ -119,12 +119,20 @@ def test_random_markov_rate_falls_like_the_inverse_square_root_of_the_length():
 
 
 def test_random_markov_rate_is_exceeded_where_the_largest_entry_is():
-    """σₛ = 1 would need n >> exp(11.7), about 115000: at n = 1024 the rate is above the law in each of 8 draws."""
+    """A single entry θ above the edge v = σ/√n of the bulk brings the rate to θ + v²/θ, as a rank-one perturbation does.
+
+    σₛ = 1 would need n >> exp(11.7), about 115000. Eight draws of 1024 tokens, each within 8 % (their spread is 2 %).
+    """
     rng = np.random.default_rng(4)
+    rates, law = [], random_markov_rate(1024, 1.0)
     for _ in range(8):
         a = softmax(rng.normal(size=(1024, 1024)))
-        assert rate(a) > 1.05 * random_markov_rate(1024, 1.0)
-        assert rate(a) > (a - a.mean(0)).max()
+        largest, edge = (a - a.mean(0)).max(), law / 2
+        assert largest > edge
+        rates.append(rate(a))
+        assert rates[-1] == pytest.approx(largest + edge**2 / largest, rel=0.08)
+    assert min(rates) > law
+    assert np.mean(rates) > 1.05 * law
 
 
 @given(st.floats(1, 1e9), st.floats(0, 13), st.floats(0.5, 1))
@@ -232,15 +240,15 @@ def test_gaussian_floor_against_simulation(beta, head_dim, n, draws):
 
 
 def test_the_filter_rate_falls_to_the_floor_and_not_to_zero():
-    """d = 16, beta = 0.5: from 128 to 4096 tokens; 4 draws each, with a spread of at most 2 %."""
+    """d = 16, beta = 0.5: from 128 to 3072 tokens; 4 draws each, with a spread of at most 2 %."""
     rng = np.random.default_rng(6)
     floor = gaussian_floor(0.5, 16)
-    rates = np.array([[products(rng, n, 0.5, 16) for _ in range(4)] for n in (128, 512, 2048, 4096)])
+    rates = np.array([[products(rng, n, 0.5, 16) for _ in range(4)] for n in (128, 512, 3072)])
     assert (np.diff(rates.mean(1)) < 0).all()
     assert (rates > floor).all()
     assert rates[-1].mean() < 1.15 * floor
-    # the law for independent logits would be a quarter of it by then
-    assert random_markov_rate(4096, 0.5) < floor / 4
+    # the law for independent logits is below a quarter of it by then
+    assert random_markov_rate(3072, 0.5) < floor / 4
 
 
 @given(st.floats(1e-6, 0.1), st.integers(1, 256))
@@ -291,14 +299,14 @@ def test_condensation_of_a_row(share):
 
 
 def test_condensed_attention_has_a_rate_of_order_one():
-    """At s = 4 sqrt(2 ln n) the rate is that of hard attention on the same logits to 10 %, in 5 draws."""
+    """At s = 20 sqrt(2 ln n) the rate is that of hard attention on the same logits; 5 draws, with a spread of 2 %."""
     rng = np.random.default_rng(8)
     for n in (128, 512):
         for _ in range(5):
-            logits = 4 * condensation_sigma(n) * rng.normal(size=(n, n))
+            logits = 20 * condensation_sigma(n) * rng.normal(size=(n, n))
             hard = np.eye(n)[logits.argmax(-1)]
-            assert rate(softmax(logits)) == pytest.approx(rate(hard), rel=0.1)
-            assert 1 < rate(softmax(logits)) < np.sqrt(hard.sum(0).max())
+            assert rate(softmax(logits)) == pytest.approx(rate(hard), rel=0.08)
+            assert 1 < rate(hard) <= np.sqrt(hard.sum(0).max()) * (1 + 1e-9)
 
 
 # --- the rule for the temperature ---
