@@ -86,9 +86,9 @@ def exchanged_correlations(flips: Floats, target: Floats, before: Floats, after:
     >>> exchanged_correlations(flips, np.arange(3.0), np.array([1.0, 3.0, 2.0]), np.arange(3.0)).round(6)
     array([ 0.5, -0.5])
     """
-    gold, first, second = (values - values.mean() for values in (target, before, after))
     # After the exchange, setting and baseline are middle + flips * half and middle - flips * half.
-    middle, half = (second + first) / 2, (second - first) / 2
+    middle, half = (after + before) / 2, (after - before) / 2
+    gold, middle = target - target.mean(), middle - middle.mean()
     mean, cross, product = (flips @ np.stack([half, half * middle, half * gold], axis=1)).T
     squares, both, scale = (middle**2 + half**2).sum(), (middle * gold).sum(), np.sqrt((gold**2).sum())
     variance = squares - mean**2 / len(gold)
