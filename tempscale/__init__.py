@@ -12,7 +12,7 @@ from tempscale.models import load_model
 from tempscale.patch import Patch, patch
 from tempscale.recorder import UnsupportedModelError
 from tempscale.schedules import Constant, LogLength, PerLayer
-from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
+from tempscale.spectrum import dc, filter_rate, filter_rate_qk, frequency_matrix, hc, singular_patterns_qk
 
 __version__ = "0.1.0"
 
@@ -25,10 +25,12 @@ __all__ = [
     "dc",
     "docstrings",
     "filter_rate",
+    "filter_rate_qk",
     "fold",
     "frequency_matrix",
     "hc",
     "load_model",
     "pairwise_cosine",
     "patch",
+    "singular_patterns_qk",
 ]
