@@ -11,6 +11,7 @@ import argparse
 import multiprocessing
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -115,8 +116,8 @@ def main():
         for strength in (1.0, 3.0):
             q, k, v = draw(n, strength, device)
             # one dense SVD takes long enough
-            (slow,), (exact,) = medians([lambda: dense(q, k)], 1, device)
-            calls = [lambda: filter_rate_qk(q, k), lambda: scaled_dot_product_attention(q, k, v)]
+            (slow,), (exact,) = medians([partial(dense, q, k)], 1, device)
+            calls = [partial(filter_rate_qk, q, k), partial(scaled_dot_product_attention, q, k, v)]
             (fast, forward), (rate, _) = medians(calls, repetitions, device)
             table.add_row(
                 *(str(n), f"{strength:g}", f"{rate.item():.4f}", f"{abs(rate / exact - 1).item():.1e}"),
@@ -127,7 +128,7 @@ def main():
     for n in filter(None, (options.long, options.longest)):
         for strength in (1.0, 3.0) if n == options.long else (1.0,):
             q, k, v = draw(n, strength, device)
-            calls = [lambda: filter_rate_qk(q, k), lambda: scaled_dot_product_attention(q, k, v)]
+            calls = [partial(filter_rate_qk, q, k), partial(scaled_dot_product_attention, q, k, v)]
             (fast, forward), (rate, _) = medians(calls, repetitions if n == options.long else 1, device)
             made = str(passes(q, k)) if n == options.long else ""
             used = memory(filter_rate_qk, n, strength) if n == options.long else ""
