@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from tempscale.arrays import Array, at_least_float32, floating, like
-from tempscale.blocked_attention import CentredAttention, block_size
+from tempscale.blocked_attention import CentredAttention, heads_together
 from tempscale.krylov import Triplets, block_lanczos
 
 Bias: TypeAlias = Any  # an array, or a function of the indices of queries and keys
@@ -164,7 +164,7 @@ def _patterns(
     blocks = _bias(bias, batch, n, queries)
 
     queries, keys, real = queries.reshape(-1, n, d), keys.reshape(-1, n, d), real.reshape(-1, n)
-    together = max(1, block_size(queries.device) // (n * n))  # heads
+    together = heads_together(n, queries.device)
     results = []
     with torch.no_grad():
         for tau in temperatures.flatten().tolist():
