@@ -20,6 +20,7 @@ from tempscale.theory import (
     paper_bound,
     random_markov_rate,
 )
+from tempscale.spectrum import dc, filter_rate, filter_rate_qk, frequency_matrix, hc, singular_patterns_qk
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ __all__ = [
     "dc",
     "docstrings",
     "filter_rate",
+    "filter_rate_qk",
     "fold",
     "frequency_matrix",
     "gaussian_floor",
@@ -43,4 +45,5 @@ __all__ = [
     "paper_bound",
     "patch",
     "random_markov_rate",
+    "singular_patterns_qk",
 ]
