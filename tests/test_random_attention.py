@@ -94,7 +94,7 @@ def test_products_have_larger_in_degrees_than_independent_logits():
 
 
 def test_the_operator_is_unbounded_beyond_half():
-    """T exp(δ x²) is exp(δ a² q² / (1 - 2δ)) up to a factor, by quadrature: not square integrable if a² > 1/2, δ near 1/4."""
+    """T exp(δ x²) is exp(δ a² q² / (1 - 2δ)) up to a factor, by quadrature: not in L² if a² > 1/2, δ near 1/4."""
     x, w = np.polynomial.hermite_e.hermegauss(150)
     w = w / w.sum()
     for square, integrable in [(0.45, True), (0.55, False)]:
