@@ -72,7 +72,7 @@ def test_the_ratio_vanishes_exactly_if_the_stationary_mean_does_not(s, seed):
     high, low = norms(np.linalg.matrix_power(a, 2**20) @ x)
     assert high < 1e-6 < 1e-3 < low or np.linalg.norm(pi @ x) < 0.01
     y = x - pi @ x
-    spread = np.sqrt(max(n * pi @ pi - 1, 0))
+    spread = np.sqrt(n) * np.linalg.norm(pi - 1 / n)
     for _ in range(5):
         high, low = norms(y)
         assert low <= spread * high + 1e-9
@@ -286,4 +286,4 @@ def test_residual_decides_by_the_sign_of_the_value(s, weight, seed):
     high, low = norms(falling)
     assert high < 1e-6 * low
     high, low = norms(rising)
-    assert low <= np.sqrt(max(n * pi @ pi - 1, 0)) * high + 1e-6
+    assert low <= np.sqrt(n) * np.linalg.norm(pi - 1 / n) * high + 1e-6
