@@ -12,7 +12,7 @@ from tempscale.models import load_model
 from tempscale.patch import Patch, patch
 from tempscale.recorder import UnsupportedModelError
 from tempscale.schedules import Constant, LogLength, PerLayer
-from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
+from tempscale.spectrum import dc, filter_rate, filter_rate_qk, frequency_matrix, hc, singular_patterns_qk
 from tempscale.theory import (
     condensation_sigma,
     gaussian_floor,
@@ -20,7 +20,6 @@ from tempscale.theory import (
     paper_bound,
     random_markov_rate,
 )
-from tempscale.spectrum import dc, filter_rate, filter_rate_qk, frequency_matrix, hc, singular_patterns_qk
 
 __version__ = "0.1.0"
 
