@@ -10,6 +10,7 @@ from tempscale.corpus import docstrings
 from tempscale.fold import fold
 from tempscale.models import load_model
 from tempscale.patch import Patch, patch
+from tempscale.probe import probe
 from tempscale.recorder import UnsupportedModelError
 from tempscale.schedules import Constant, LogLength, PerLayer
 from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
@@ -31,4 +32,5 @@ __all__ = [
     "load_model",
     "pairwise_cosine",
     "patch",
+    "probe",
 ]
