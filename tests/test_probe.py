@@ -86,7 +86,7 @@ def test_sparse_attention_is_refused_and_the_model_left_alone(name):
 
 
 def test_a_model_without_attention_is_refused():
-    with pytest.raises(UnsupportedModelError, match="nothing to probe in FNetModel: .* no softmax attention"):
+    with pytest.raises(UnsupportedModelError, match=r"nothing to probe in FNetModel: .* no softmax attention"):
         probe(fnet(), [IDS])
 
 
@@ -305,6 +305,6 @@ def test_wrong_arguments(minilm, arguments, message):
 
 def test_a_string_needs_a_tokenizer():
     with pytest.raises(
-        ValueError, match="BertModel has no tokenizer for the text 'Some text.': give token ids, or a Sen"
+        ValueError, match=r"BertModel has no tokenizer for the text 'Some text\.': give token ids, or a Sen"
     ):
         probe(build("BERT"), ["Some text."])
