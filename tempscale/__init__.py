@@ -11,9 +11,17 @@ from tempscale.evaluate import evaluate
 from tempscale.fold import fold
 from tempscale.models import load_model
 from tempscale.patch import Patch, patch
+from tempscale.probe import probe
 from tempscale.recorder import UnsupportedModelError
 from tempscale.schedules import Constant, LogLength, PerLayer
 from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
+from tempscale.theory import (
+    condensation_sigma,
+    gaussian_floor,
+    length_matched_temperature,
+    paper_bound,
+    random_markov_rate,
+)
 
 __version__ = "0.1.0"
 
@@ -23,14 +31,20 @@ __all__ = [
     "Patch",
     "PerLayer",
     "UnsupportedModelError",
+    "condensation_sigma",
     "dc",
     "docstrings",
     "evaluate",
     "filter_rate",
     "fold",
     "frequency_matrix",
+    "gaussian_floor",
     "hc",
+    "length_matched_temperature",
     "load_model",
     "pairwise_cosine",
+    "paper_bound",
     "patch",
+    "probe",
+    "random_markov_rate",
 ]
