@@ -1,9 +1,10 @@
 """`tempscale compare`: the comparison as a table, CSV, Markdown or JSON."""
 
 import warnings
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -87,7 +88,7 @@ def readable(frame: "pd.DataFrame") -> dict[str, list[tuple[str, ...]]]:
     return models
 
 
-def _unless_default(row: dict[str, str]) -> list[str]:
+def _unless_default(row: Mapping[Any, Any]) -> list[str]:
     return [row[name] for name, usual in (("split", "test"), ("subset", "default")) if row[name] != usual]
 
 
