@@ -7,6 +7,7 @@
 
 from tempscale.collapse import pairwise_cosine
 from tempscale.corpus import docstrings
+from tempscale.evaluate import evaluate
 from tempscale.fold import fold
 from tempscale.models import load_model
 from tempscale.patch import Patch, patch
@@ -33,6 +34,7 @@ __all__ = [
     "condensation_sigma",
     "dc",
     "docstrings",
+    "evaluate",
     "filter_rate",
     "fold",
     "frequency_matrix",
