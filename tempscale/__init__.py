@@ -7,9 +7,11 @@
 
 from tempscale.collapse import pairwise_cosine
 from tempscale.corpus import docstrings
+from tempscale.evaluate import evaluate
 from tempscale.fold import fold
 from tempscale.models import load_model
 from tempscale.patch import Patch, patch
+from tempscale.probe import probe
 from tempscale.recorder import UnsupportedModelError
 from tempscale.schedules import Constant, LogLength, PerLayer
 from tempscale.spectrum import dc, filter_rate, filter_rate_qk, frequency_matrix, hc, singular_patterns_qk
@@ -32,6 +34,7 @@ __all__ = [
     "condensation_sigma",
     "dc",
     "docstrings",
+    "evaluate",
     "filter_rate",
     "filter_rate_qk",
     "fold",
@@ -43,6 +46,7 @@ __all__ = [
     "pairwise_cosine",
     "paper_bound",
     "patch",
+    "probe",
     "random_markov_rate",
     "singular_patterns_qk",
 ]
