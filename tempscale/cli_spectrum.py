@@ -87,7 +87,7 @@ def summarise(table: "pd.DataFrame") -> "pd.DataFrame":
     from scipy import stats
 
     by = ["temperature", "tokens", "layer"]
-    per_text = table.groupby([*by, "text"]).filter_rate.mean().groupby(by)
+    per_text = table.groupby([*by, "text"], sort=False).filter_rate.mean().groupby(by, sort=False)
     summary = per_text.agg(["mean", "sem", "count"])
     half = stats.t.ppf(0.975, np.maximum(summary["count"] - 1, 1)) * summary["sem"]
     above = (table.filter_rate > 1).groupby([table[name] for name in by]).mean()
@@ -122,10 +122,15 @@ def _rendered(summary: "pd.DataFrame") -> Any:
     table = Table(title="Filter rate: mean over heads, with a 95 % interval over texts")
     for heading in ("temperature", "tokens", "layer", "filter rate", "interval", "heads above 1"):
         table.add_column(heading, justify="right")
-    for row in summary.itertuples():
-        interval = f"[{row.low:.2f}, {row.high:.2f}]".replace("[", r"\[")
-        rate = f"{summary['mean'][row.Index]:.2f}"
-        table.add_row(f"{row.temperature:g}", f"{row.tokens}", f"{row.layer + 1}", rate, interval, f"{row.above_1:.0%}")
+    for row in summary.to_dict("records"):
+        table.add_row(
+            f"{row['temperature']:g}",
+            f"{row['tokens']}",
+            f"{row['layer'] + 1}",
+            f"{row['mean']:.2f}",
+            rf"\[{row['low']:.2f}, {row['high']:.2f}]",
+            f"{row['above_1']:.0%}",
+        )
     return table
 
 
