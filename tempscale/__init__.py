@@ -13,7 +13,7 @@ from tempscale.patch import Patch, patch
 from tempscale.probe import probe
 from tempscale.recorder import UnsupportedModelError
 from tempscale.schedules import Constant, LogLength, PerLayer
-from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
+from tempscale.spectrum import dc, filter_rate, filter_rate_qk, frequency_matrix, hc, singular_patterns_qk
 from tempscale.theory import (
     condensation_sigma,
     gaussian_floor,
@@ -34,6 +34,7 @@ __all__ = [
     "dc",
     "docstrings",
     "filter_rate",
+    "filter_rate_qk",
     "fold",
     "frequency_matrix",
     "gaussian_floor",
@@ -45,4 +46,5 @@ __all__ = [
     "patch",
     "probe",
     "random_markov_rate",
+    "singular_patterns_qk",
 ]

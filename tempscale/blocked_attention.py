@@ -45,10 +45,11 @@ class CentredAttention:
         self._bias, self._causal = bias, causal
         self._rows = max(1, min(n, block_size(queries.device) // (g * n)))
         self.real = real.to(queries.dtype).unsqueeze(-1)  # (g, n, 1)
+        queries, keys = (x.masked_fill(~real.unsqueeze(-1), 0) for x in (queries, keys))
         self.count = self.real.sum(-2, keepdim=True)  # (g, 1, 1)
         # Two more channels: the product with [keys, 1, padding] takes the row's normaliser away and masks the padding.
         # Softmax ignores what all keys share; without it the logits are smaller and rounding is milder.
-        shared = (keys * self.real).sum(-2, keepdim=True, dtype=torch.float64) / self.count
+        shared = keys.sum(-2, keepdim=True, dtype=torch.float64) / self.count
         ones, padding = torch.ones_like(self.real), torch.where(real, 0.0, _PADDED).unsqueeze(-1)
         self._keys = torch.cat([keys - shared.to(keys.dtype), ones, padding.to(keys.dtype)], -1).mT
         self._queries = torch.cat([queries, torch.zeros_like(ones), ones], -1)

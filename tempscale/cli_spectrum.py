@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Enough for intervals over texts, few enough for a small machine.
-_TEXTS = 24
+_TEXTS = 16
 
 
 def spectrum(
@@ -30,7 +30,7 @@ def spectrum(
 ) -> None:
     """Measure the filter rate of every attention head, on the same texts cut to several lengths.
 
-    Up to 24 texts that are long enough are drawn with a fixed seed. The table has means over heads and texts with a 95 %
+    Up to 16 texts that are long enough are drawn with a fixed seed. The table has means over heads and texts with a 95 %
     interval over texts; the file has every head on every text, with all that tempscale.probe reads.
     """
     sizes = sorted(numbers("--lengths", lengths, int, _check_length))
@@ -135,7 +135,7 @@ def _rendered(summary: "pd.DataFrame") -> Any:
 
 
 def _long_enough(model: Any, texts: Sequence[str], tokens: int) -> list[str]:
-    """Return up to 24 texts of at least so many tokens, drawn at random with a fixed seed, or raise ValueError."""
+    """Return up to 16 texts of at least so many tokens, drawn at random with a fixed seed, or raise ValueError."""
     distinct = list(dict.fromkeys(texts))
     random.Random(0).shuffle(distinct)
     found: list[str] = []

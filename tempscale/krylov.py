@@ -1,8 +1,8 @@
 """The largest singular values of a matrix that is known by its products alone: block Golub-Kahan-Lanczos.
 
-A block of random vectors v is pushed through B and Bᵀ again and again; in the space that they span, the matrix is small, and its
-singular values (Ritz values) come up to the largest ones of B. Golub & Kahan 1965; Musco & Musco, NeurIPS 2015, on why a
-random block needs only O(log n / sqrt(tol)) products, whatever the gaps between the singular values.
+A block of random vectors v is pushed through B and Bᵀ again and again; in the space that they span, the matrix is small, and
+its singular values (Ritz values) come up to the largest ones of B. Golub & Kahan 1965; Musco & Musco, NeurIPS 2015, on why
+a random block needs only O(log n / sqrt(tol)) products, whatever the gaps between the singular values.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,8 @@ def block_lanczos(
     generator = torch.Generator(kernel.device).manual_seed(0)
     noise = torch.randn(g, n, width, generator=generator, dtype=kernel.dtype, device=kernel.device)
     unit = kernel / torch.linalg.vector_norm(kernel, dim=-2, keepdim=True)
-    block = _orthonormal(noise * (kernel != 0), unit)
+    support = kernel != 0
+    block = _orthonormal(noise * support, unit) * support
     v = u = w = kernel.new_empty(g, n, 0)
     for _ in range(max_passes):
         block_u, block_w = gram(block)
@@ -59,7 +60,7 @@ def block_lanczos(
         values = torch.where(found.values > floor, found.values, 0)
         if (found.error <= tol * values[:, :1] + floor).all():
             return found._replace(values=values)
-        block = _orthonormal(block_w, torch.cat([unit, v], -1))
+        block = _orthonormal(block_w, torch.cat([unit, v], -1)) * support
         if v.shape[-1] >= _LARGEST_BASIS * width:
             best = mixing[..., : 2 * width]
             v, u, w = v @ best, u @ best, w @ best
@@ -78,7 +79,7 @@ def _triplets(
     mixing = mixing[..., :count]
     right, left = v @ mixing, u @ mixing / values.clamp(min=torch.finfo(torch.float32).tiny).unsqueeze(-2)
     residual = torch.linalg.vector_norm(w @ mixing - right * squares[:, None, :count], dim=-2)
-    # An eigenvalue of BᵀB lies within the residual r of a Ritz value, and within r² / gap where others are at least a gap away.
+    # An eigenvalue of BᵀB lies within the residual r of a Ritz value, and within r² / gap if all others are a gap away.
     distance = (squares[:, None, :] - squares[:, :count, None]).abs()
     distance.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
     gap = distance.amin(-1)
@@ -96,4 +97,5 @@ def _orthonormal(x: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
     # Once more, against what rounding left. A combination of columns that now loses most of its length was rounding itself.
     x = x - basis @ (basis.mT @ x)
     lengths, turn = torch.linalg.eigh(x.mT @ x)
-    return x @ (turn * torch.where(lengths > 0.25, lengths.clamp(min=0.25).rsqrt(), 0).unsqueeze(-2))
+    kept: torch.Tensor = turn * torch.where(lengths > 0.25, lengths.clamp(min=0.25).rsqrt(), 0).unsqueeze(-2)
+    return x @ kept

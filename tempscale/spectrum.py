@@ -11,6 +11,7 @@ from tempscale.arrays import Array, at_least_float32, floating, like
 from tempscale.spectrum_qk import SingularPatterns, filter_rate_qk, singular_patterns_qk
 
 __all__ = [
+    "Array",
     "SingularPatterns",
     "dc",
     "filter_rate",

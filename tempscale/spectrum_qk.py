@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 
 from tempscale.arrays import Array, at_least_float32, floating, like
-from tempscale.blocked_attention import BiasBlock, CentredAttention, block_size
+from tempscale.blocked_attention import CentredAttention, block_size
 from tempscale.krylov import Triplets, block_lanczos
 
 Bias: TypeAlias = Any  # an array, or a function of the indices of queries and keys
@@ -60,10 +61,10 @@ def filter_rate_qk(
         ValueError: shapes, types or values outside the above; a text without a real token; logits that are not finite.
         RuntimeError: tol is not reached in max_passes.
 
-    What tol means: σ = ‖(I - J) A v‖ of a unit vector v, so up to rounding the result is never too large. With
-    r = ‖((I - J) A)ᵀ(I - J) A v - σ² v‖, some singular value lies within r/σ; the estimate of the error, min(r, r²/gap)/(2σ) with the
-    gap to the next Ritz value, is at most tol σ. That no larger singular value was overlooked holds with high
-    probability over the random start (fixed seed), not with certainty.
+    What tol means: the result is the gain σ = ‖(I - J) A v‖ of some unit vector v, so up to rounding it is never too large.
+    With the residual r = ‖((I - J) A)ᵀ(I - J) A v - σ² v‖ some singular value lies within r/σ of it; the estimated error,
+    min(r, r²/gap)/(2σ) with the gap to the next Ritz value, is at most tol σ. That no larger singular value was overlooked
+    holds with high probability over the random start (of fixed seed), not with certainty.
 
     Source: Theorem 2 of arXiv 2410.24200; block Lanczos: `tempscale.krylov`.
 
@@ -120,7 +121,9 @@ def singular_patterns_qk(
     """
     n = floating(q).shape[-2]
     if not 1 <= count < n:
-        raise ValueError(f"count={count}, but the {n} tokens of a text have 1 to {n - 1} patterns that are not constant")
+        raise ValueError(
+            f"count={count}, but the {n} tokens of a text have 1 to {n - 1} patterns that are not constant"
+        )
     found = _patterns(q, k, count, scale, temperature, bias, mask, causal, tol, max_passes)
     position = found.right.abs().argmax(-2, keepdim=True)
     sign = torch.where(found.right.gather(-2, position) < 0, -1.0, 1.0).to(found.right.dtype)
@@ -153,10 +156,10 @@ def _patterns(
     smallest = 4 * torch.finfo(queries.dtype).eps
     if not smallest <= tol < 1 or max_passes < 1:
         raise ValueError(
-            f"tol={tol} and max_passes={max_passes}: expected {smallest:.1e} <= tol < 1, which {queries.dtype} can resolve, and "
-            "at least one pass"
+            f"tol={tol} and max_passes={max_passes}: expected {smallest:.1e} <= tol < 1, which {queries.dtype} can resolve, "
+            "and at least one pass"
         )
-    temperatures = _temperatures(temperature)
+    temperatures: torch.Tensor = _temperatures(temperature)
     real = _real(mask, batch, n, queries.device)
     blocks = _bias(bias, batch, n, queries)
 
@@ -170,7 +173,7 @@ def _patterns(
                 attention = CentredAttention(
                     queries[heads] * (scale / tau),
                     keys[heads],
-                    blocks and (lambda rows, columns, heads=heads, tau=tau: blocks(heads, rows, columns) / tau),
+                    partial(blocks, heads, tau) if blocks else None,
                     real[heads],
                     causal,
                 )
@@ -185,7 +188,9 @@ def _temperatures(temperature: Any) -> torch.Tensor:
     """Return one temperature (no axis) or several (one axis), in float64."""
     temperatures = torch.as_tensor(temperature, dtype=torch.float64)
     if temperatures.ndim > 1 or temperatures.numel() == 0:
-        raise ValueError(f"temperature of shape {tuple(temperatures.shape)}: expected a number or a 1-D sequence of numbers")
+        raise ValueError(
+            f"temperature of shape {tuple(temperatures.shape)}: expected a number or a 1-D sequence of numbers"
+        )
     if not ((temperatures > 0) & temperatures.isfinite()).all():
         raise ValueError(f"temperature={temperature}, but a temperature is a finite positive number")
     return temperatures
@@ -207,8 +212,8 @@ def _real(mask: Any, batch: list[int], n: int, device: torch.device) -> torch.Te
 
 def _bias(
     bias: Bias, batch: list[int], n: int, queries: torch.Tensor
-) -> Callable[[slice, slice, int], torch.Tensor] | None:
-    """Return a function that gives the bias of (heads, rows, columns), heads being a slice of the flattened batch."""
+) -> Callable[[slice, float, slice, int], torch.Tensor] | None:
+    """Return a function that gives bias / tau of (heads, tau, rows, columns), heads being a slice of the flattened batch."""
     if bias is None:
         return None
     if not callable(bias):
@@ -216,7 +221,7 @@ def _bias(
         whole = _expand(array, [*batch, n, n], "bias")  # a view
     index = torch.arange(n, device=queries.device)
 
-    def block(heads: slice, rows: slice, columns: int) -> torch.Tensor:
+    def block(heads: slice, tau: float, rows: slice, columns: int) -> torch.Tensor:
         size = [*batch, len(index[rows]), columns]
         if callable(bias):
             part = _expand(bias(index[rows, None], index[:columns]), size, "bias")
@@ -224,7 +229,9 @@ def _bias(
             part = whole[..., rows, :columns]
         # Indexing one head at a time keeps what is broadcast over heads from being copied for all of them.
         ids = np.unravel_index(np.arange(math.prod(batch))[heads], batch) if batch else [[]]
-        return torch.stack([part[tuple(i)] for i in zip(*ids, strict=True)] if batch else [part]).to(queries.dtype)
+        return (
+            torch.stack([part[tuple(i)] for i in zip(*ids, strict=True)] if batch else [part]).to(queries.dtype) / tau
+        )
 
     return block
 

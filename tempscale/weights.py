@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tempscale.spectrum import hc
-from tempscale.spectrum_qk import filter_rate_qk
+from tempscale.spectrum import filter_rate_qk, hc
 
 # Numbers in a block of rows, over all heads: 64 MiB in single precision.
 _BLOCK = 2**24

@@ -9,6 +9,7 @@ from scipy import stats
 from test_cli import run
 
 from tempscale import docstrings, patch, probe
+from tempscale.cli import app
 from tempscale.cli_spectrum import summarise
 
 
@@ -86,13 +87,15 @@ def test_the_figure(measured):
         (("no/such/folder", "--texts", "short.txt"), 1, "cannot load 'no/such/folder'"),
     ],
 )
-def test_one_sentence_says_what_is_wrong(arguments, status, message, tmp_path):
+def test_one_sentence_says_what_is_wrong(arguments, status, message, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     (tmp_path / "short.txt").write_text("a short text\nanother one\n")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "spectrum.csv").touch()
-    result = run("spectrum", *arguments, cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (status, "")
-    assert message in " ".join(result.stderr.split())
-    assert "Traceback" not in result.stderr
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        app(["spectrum", *arguments])
+    captured = capsys.readouterr()
+    assert (exit_.value.code, captured.out) == (status, "")
+    assert message in " ".join(captured.err.split())
     assert {path.name for path in tmp_path.iterdir()} == {"file", "short.txt", "taken"}
