@@ -5,7 +5,7 @@
 0.0
 """
 
-from tempscale.collapse import pairwise_cosine
+from tempscale.collapse import collapse_report, pairwise_cosine
 from tempscale.corpus import docstrings
 from tempscale.fold import fold
 from tempscale.models import load_model
@@ -13,6 +13,7 @@ from tempscale.patch import Patch, patch
 from tempscale.recorder import UnsupportedModelError
 from tempscale.schedules import Constant, LogLength, PerLayer
 from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
+from tempscale.texts import read_texts
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,7 @@ __all__ = [
     "Patch",
     "PerLayer",
     "UnsupportedModelError",
+    "collapse_report",
     "dc",
     "docstrings",
     "filter_rate",
@@ -31,4 +33,5 @@ __all__ = [
     "load_model",
     "pairwise_cosine",
     "patch",
+    "read_texts",
 ]
