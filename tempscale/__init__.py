@@ -10,6 +10,8 @@ from tempscale.corpus import docstrings
 from tempscale.fold import fold
 from tempscale.models import load_model
 from tempscale.patch import Patch, patch
+from tempscale.pooling import explain_collapse
+from tempscale.postprocess import AllButTheTop, Centring, Whitening
 from tempscale.recorder import UnsupportedModelError
 from tempscale.schedules import Constant, LogLength, PerLayer
 from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
@@ -18,14 +20,18 @@ from tempscale.texts import read_texts
 __version__ = "0.1.0"
 
 __all__ = [
+    "AllButTheTop",
+    "Centring",
     "Constant",
     "LogLength",
     "Patch",
     "PerLayer",
     "UnsupportedModelError",
+    "Whitening",
     "collapse_report",
     "dc",
     "docstrings",
+    "explain_collapse",
     "filter_rate",
     "fold",
     "frequency_matrix",
