@@ -12,10 +12,18 @@ from tempscale.models import load_model
 from tempscale.patch import Patch, patch
 from tempscale.pooling import explain_collapse
 from tempscale.postprocess import AllButTheTop, Centring, Whitening
+from tempscale.probe import probe
 from tempscale.recorder import UnsupportedModelError
 from tempscale.schedules import Constant, LogLength, PerLayer
 from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
 from tempscale.texts import read_texts
+from tempscale.theory import (
+    condensation_sigma,
+    gaussian_floor,
+    length_matched_temperature,
+    paper_bound,
+    random_markov_rate,
+)
 
 __version__ = "0.1.0"
 
@@ -29,15 +37,21 @@ __all__ = [
     "UnsupportedModelError",
     "Whitening",
     "collapse_report",
+    "condensation_sigma",
     "dc",
     "docstrings",
     "explain_collapse",
     "filter_rate",
     "fold",
     "frequency_matrix",
+    "gaussian_floor",
     "hc",
+    "length_matched_temperature",
     "load_model",
     "pairwise_cosine",
+    "paper_bound",
     "patch",
+    "probe",
+    "random_markov_rate",
     "read_texts",
 ]
