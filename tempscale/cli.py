@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tempscale.cli_diagnose import diagnose
 from tempscale.cli_spectrum import spectrum
 from tempscale.console import Model, one_sentence, wrong_argument
 
@@ -31,6 +32,7 @@ def main(
     """Length collapse of text embeddings, and TempScale."""
 
 
+app.command()(diagnose)
 app.command()(spectrum)
 
 
