@@ -24,7 +24,7 @@ def diagnose(
 ) -> None:
     """Say whether a model's embeddings collapse with length, how much of it is pooling, and what a temperature changes.
 
-    Up to 200 texts are cut to 16, 32, 64, ... tokens, so that only the length differs. At least 40 different texts of 64
+    Up to 100 texts are cut to 16, 32, 64, ... tokens, so that only the length differs. At least 40 different texts of 64
     tokens are needed; everything longer gives more.
     """
     taus = numbers("--temperatures", temperatures, float, check_number)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 # Texts of which every length needs so many, and of which no more are drawn.
-FEWEST, MOST = 40, 200
-MOST_PER_BIN = 60
+FEWEST, MOST = 40, 100
+MOST_PER_BIN = 50
 SHORTEST, LONGEST = 16, 1024
 
 
@@ -60,7 +60,7 @@ def diagnose(
 ) -> Diagnosis:
     """Examine a model on texts.
 
-    Up to 200 texts are cut to 16, 32, 64, ... tokens, as far as the model's max_seq_length goes and 40 texts reach, and
+    Up to 100 texts are cut to 16, 32, 64, ... tokens, as far as the model's max_seq_length goes and 40 texts reach, and
     at most to 1024. So only the length differs and not the kind of text. Prompts are not added.
 
     Args:

@@ -48,10 +48,11 @@ def verdict(found: Diagnosis) -> list[str]:
         "what reading them together adds to it."
     )
     longest = found.temperatures[found.temperatures.length == last.length]
-    for row in longest[longest.temperature != 1].itertuples():
+    for _, row in longest[longest.temperature != 1].iterrows():
         sentences.append(
-            f"At temperature {row.temperature:g} the mean cosine at {row.length} tokens changes by "
-            f"{_signed(row, 'change')}, and the rise from {first.length} tokens, {longest.rise.iloc[0]:.3f}, by {_signed(row, 'rise_change')}."
+            f"At temperature {row.temperature:g} the mean cosine at {row.length:g} tokens changes by "
+            f"{_signed(row, 'change')}, and the rise from {first.length} tokens, {longest.rise.iloc[0]:.3f}, by "
+            f"{_signed(row, 'rise_change')}."
         )
     return sentences
 
