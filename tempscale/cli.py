@@ -9,6 +9,7 @@ import typer
 
 from tempscale.cli_compare import compare
 from tempscale.cli_evaluate import evaluate
+from tempscale.cli_diagnose import diagnose
 from tempscale.cli_spectrum import spectrum
 from tempscale.console import Model, one_sentence, wrong_argument
 
@@ -34,6 +35,7 @@ def main(
 
 
 app.command()(evaluate)
+app.command()(diagnose)
 app.command()(spectrum)
 app.command()(compare)
 
