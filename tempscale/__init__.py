@@ -6,6 +6,7 @@
 """
 
 from tempscale.collapse import collapse_report, pairwise_cosine
+from tempscale.compare import compare
 from tempscale.corpus import docstrings
 from tempscale.evaluate import evaluate
 from tempscale.fold import fold
@@ -17,7 +18,6 @@ from tempscale.probe import probe
 from tempscale.recorder import UnsupportedModelError
 from tempscale.schedules import Constant, LogLength, PerLayer
 from tempscale.spectrum import dc, filter_rate, filter_rate_qk, frequency_matrix, hc, singular_patterns_qk
-from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
 from tempscale.texts import read_texts
 from tempscale.theory import (
     condensation_sigma,
@@ -39,6 +39,7 @@ __all__ = [
     "UnsupportedModelError",
     "Whitening",
     "collapse_report",
+    "compare",
     "condensation_sigma",
     "dc",
     "docstrings",
@@ -57,6 +58,6 @@ __all__ = [
     "patch",
     "probe",
     "random_markov_rate",
-    "singular_patterns_qk",
     "read_texts",
+    "singular_patterns_qk",
 ]
