@@ -2,12 +2,16 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
+
+from tempscale.cli_compare import compare
+from tempscale.cli_diagnose import diagnose
+from tempscale.cli_evaluate import evaluate
+from tempscale.cli_spectrum import spectrum
+from tempscale.console import Model, one_sentence, wrong_argument
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -30,23 +34,8 @@ def main(
     """Length collapse of text embeddings, and TempScale."""
 
 
-Model = Annotated[str, typer.Argument(help="minilm, a hub id, or a local folder.")]
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Turn what a user can cause into one sentence on stderr and exit status 1."""
-    try:
-        yield
-    except (OSError, ValueError, ModuleNotFoundError) as error:
-        typer.echo(f"tempscale: {error}", err=True)
-        raise typer.Exit(1) from error
-
-
-def _wrong_argument(message: str) -> NoReturn:
-    """Say what is wrong with an argument, and exit with status 2."""
-    typer.echo(f"tempscale: {message}", err=True)
-    raise typer.Exit(2)
+for command in (diagnose, spectrum, evaluate, compare):
+    app.command()(command)
 
 
 @app.command()
@@ -63,14 +52,14 @@ def fold(
     try:
         tempscale.Constant(temperature)
     except ValueError as error:
-        _wrong_argument(str(error))
+        wrong_argument(str(error))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        _wrong_argument(f"{out} exists and is not an empty folder: name a new one")
+        wrong_argument(f"{out} exists and is not an empty folder: name a new one")
     parent = next(folder for folder in out.absolute().parents if folder.exists())
     if not parent.is_dir():
-        _wrong_argument(f"{out} cannot be made: {parent.name} is not a folder")
+        wrong_argument(f"{out} cannot be made: {parent.name} is not a folder")
     texts = ["A short text.", "A longer one, of several sentences. " * 20]
-    with _one_sentence():
+    with one_sentence():
         typer.echo(f"Loading {model}", err=True)
         loaded = tempscale.load_model(model)
         with tempscale.patch(loaded, temperature) as active:

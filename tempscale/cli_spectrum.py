@@ -1,0 +1,168 @@
+"""`tempscale spectrum`: the filter rates of a model's heads, by layer, length and temperature."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tempscale.console import Model, numbers, one_sentence, wrong_argument
+from tempscale.schedules import check_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+# Enough for intervals over texts, few enough for a small machine.
+_TEXTS = 16
+
+
+def spectrum(
+    model: Model,
+    texts: Annotated[
+        str, typer.Option(help="docstrings (of numpy and scipy), or a file: .txt, .csv, .tsv or .jsonl.")
+    ] = "docstrings",
+    column: Annotated[str | None, typer.Option(help="Column or key of the file that holds the texts.")] = None,
+    lengths: Annotated[str, typer.Option(help="Tokens after which the texts are cut.")] = "16,64,256",
+    temperatures: Annotated[str, typer.Option(help="Temperatures of all layers.")] = "1.0",
+    out: Annotated[Path | None, typer.Option(help="Folder for spectrum.csv and spectrum.svg.")] = None,
+) -> None:
+    """Measure the filter rate of every attention head, on the same texts cut to several lengths.
+
+    Up to 16 texts that are long enough are drawn with a fixed seed. The table has means over heads and texts with a 95 %
+    interval over texts; the file has every head on every text, with all that tempscale.probe reads.
+    """
+    sizes = sorted(numbers("--lengths", lengths, int, _check_length))
+    taus = numbers("--temperatures", temperatures, float, check_number)
+    if column is not None and texts == "docstrings":
+        wrong_argument(f"--column {column!r} is for a file of texts: name one with --texts")
+    _check_folder(out)
+
+    import pandas as pd
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from tempscale.corpus import docstrings
+    from tempscale.models import load_model, max_positions
+    from tempscale.patch import patch
+    from tempscale.probe import probe
+    from tempscale.provenance import provenance, write_table
+    from tempscale.texts import read_texts
+
+    with one_sentence():
+        found = docstrings(["numpy", "scipy"]).text.tolist() if texts == "docstrings" else read_texts(texts, column)
+        typer.echo(f"Loading {model}", err=True)
+        loaded = load_model(model)
+        limit = max_positions(loaded)
+        if limit is not None and sizes[-1] > limit:
+            wrong_argument(f"--lengths {lengths!r}: {model} has positions for {limit} tokens, not for {sizes[-1]}")
+        chosen = _long_enough(loaded, found, sizes[-1])
+        tables = []
+        with Progress(console=Console(stderr=True)) as progress:
+            task = progress.add_task(f"{len(chosen)} texts", total=len(taus) * len(sizes) * len(chosen))
+            for tau in taus:
+                with patch(loaded, tau):
+                    for size in sizes:
+                        for number, text in enumerate(chosen):
+                            tables.append(probe(loaded, [text], max_tokens=size).assign(text=number))
+                            progress.advance(task)
+        table = pd.concat(tables, ignore_index=True)
+        summary = summarise(table)
+        Console().print(_rendered(summary))
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            write_table(table, out / "spectrum.csv", provenance(model, loaded, chosen))
+            draw(summary).savefig(out / "spectrum.svg", metadata={"Date": None})
+            typer.echo(f"Wrote {out / 'spectrum.csv'} and {out / 'spectrum.svg'}", err=True)
+
+
+def summarise(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the filter rates of a table of `probe`, by temperature, tokens and layer.
+
+    Columns: mean over heads and texts; low, high: 95 % t interval over texts of the mean over heads; above_1: share of
+    heads, on all texts, with a filter rate above 1.
+    """
+    import numpy as np
+    from scipy import stats
+
+    by = ["temperature", "tokens", "layer"]
+    per_text = table.groupby([*by, "text"], sort=False).filter_rate.mean().groupby(by, sort=False)
+    summary = per_text.agg(["mean", "sem", "count"])
+    half = stats.t.ppf(0.975, np.maximum(summary["count"] - 1, 1)) * summary["sem"]
+    above = (table.filter_rate > 1).groupby([table[name] for name in by]).mean()
+    found = summary[["mean"]].assign(low=summary["mean"] - half, high=summary["mean"] + half, above_1=above)
+    return found.reset_index()
+
+
+def draw(summary: "pd.DataFrame") -> "Figure":
+    """Draw the filter rate by layer, a line for each length and a panel for each temperature."""
+    from matplotlib.figure import Figure
+
+    from tempscale.notebook import use_style
+
+    use_style()
+    taus = summary.temperature.unique()
+    figure = Figure(figsize=(1 + 3.2 * len(taus), 3.4))
+    panels = figure.subplots(1, len(taus), sharey=True, squeeze=False)[0]
+    for panel, (tau, part) in zip(panels, summary.groupby("temperature", sort=False), strict=True):
+        for marker, (tokens, line) in zip("osv^D*pXP<>", part.groupby("tokens"), strict=False):
+            error = [line["mean"] - line.low, line.high - line["mean"]]
+            panel.errorbar(line.layer + 1, line["mean"], error, marker=marker, capsize=2, label=f"{tokens} tokens")
+        panel.axhline(1, color="black", linewidth=0.8, linestyle=":")
+        panel.set(title=f"temperature {tau:g}", xlabel="layer", ylim=(0, None))
+    panels[0].set_ylabel("filter rate, mean over heads")
+    panels[0].legend()
+    return figure
+
+
+def _rendered(summary: "pd.DataFrame") -> Any:
+    from rich.table import Table
+
+    table = Table(title="Filter rate: mean over heads, with a 95 % interval over texts")
+    for heading in ("temperature", "tokens", "layer", "filter rate", "interval", "heads above 1"):
+        table.add_column(heading, justify="right")
+    for row in summary.to_dict("records"):
+        table.add_row(
+            f"{row['temperature']:g}",
+            f"{row['tokens']}",
+            f"{row['layer'] + 1}",
+            f"{row['mean']:.2f}",
+            rf"\[{row['low']:.2f}, {row['high']:.2f}]",
+            f"{row['above_1']:.0%}",
+        )
+    return table
+
+
+def _long_enough(model: Any, texts: Sequence[str], tokens: int) -> list[str]:
+    """Return up to 16 texts of at least so many tokens, drawn at random with a fixed seed, or raise ValueError."""
+    distinct = list(dict.fromkeys(texts))
+    random.Random(0).shuffle(distinct)
+    found: list[str] = []
+    for text in distinct:
+        if len(model.tokenizer(text, truncation=True, max_length=tokens)["input_ids"]) == tokens:
+            found.append(text)
+        if len(found) == _TEXTS:
+            return found
+    if len(found) < 2:
+        raise ValueError(
+            f"{len(found) or 'none'} of {len(distinct)} different texts has {tokens} tokens: give at least two that long, "
+            "or smaller --lengths"
+        )
+    return found
+
+
+def _check_length(tokens: int) -> None:
+    if tokens < 3:
+        raise ValueError(f"a text of {tokens} tokens is no signal; expected at least 3, special tokens included")
+
+
+def _check_folder(out: Path | None) -> None:
+    if out is None:
+        return
+    parent = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not parent.is_dir():
+        wrong_argument(f"{out} cannot be made: {parent.name} is not a folder")
+    taken = [name for name in ("spectrum.csv", "spectrum.svg") if (out / name).exists()]
+    if taken:
+        wrong_argument(f"{out / taken[0]} exists: name another folder, or move it away")

@@ -1,0 +1,143 @@
+"""Settings against a baseline on the same items: paired differences, bootstrap intervals, and a randomisation test.
+
+Three choices hold throughout. Intervals are percentile bootstrap intervals over items. P-values are those of a *paired
+randomisation test*: if a setting changed nothing, the two outcomes of an item could be exchanged, so exchange them at
+random (for a mean: flip the signs of the differences) and see how often the difference gets as large as the observed one
+(Fisher 1935; for rankings Smucker, Allan and Carterette, CIKM 2007). Items are independent draws; everything else (the
+corpus, the tasks, the model) is fixed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tempscale.resampling import Floats, bootstrap_weights, exchanged_correlations, signs, spearman
+from tempscale.stats import Interval, confidence_of_each
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences between settings and a baseline on the same items, with what resampling says about them.
+
+    Attributes:
+        baseline: the statistic under the baseline: a mean, or Spearman's correlation with the target.
+        difference: (k,) setting minus baseline.
+        bootstrap: (resamples, k) the difference on items drawn with replacement.
+        null: (resamples, k) the difference after exchanging setting and baseline at random within items.
+    """
+
+    baseline: float
+    difference: Floats
+    bootstrap: Floats
+    null: Floats
+
+    def interval(self, confidence: float = 0.95, comparisons: int = 1) -> Interval:
+        """Return the percentile intervals, (k,) each; `comparisons` as in `bootstrap_interval`."""
+        each = confidence_of_each(confidence, comparisons, len(self.bootstrap))
+        low, high = np.quantile(self.bootstrap, [(1 - each) / 2, (1 + each) / 2], axis=0)
+        return Interval(self.difference, low, high)
+
+    def p_value(self) -> Floats:
+        """Return two-sided p-values, (k,), at least 1 / (resamples + 1)."""
+        # Equal up to rounding counts as equal: scores are often multiples of one another.
+        reached = np.abs(self.null) >= np.abs(self.difference) - 1e-12
+        p: Floats = (1 + reached.sum(axis=0)) / (len(self.null) + 1)
+        return p
+
+    def select(self, columns: Sequence[int]) -> "Paired":
+        """Return the settings of some columns."""
+        index = list(columns)
+        return Paired(self.baseline, self.difference[index], self.bootstrap[:, index], self.null[:, index])
+
+    @staticmethod
+    def join(samples: Sequence["Paired"]) -> "Paired":
+        """Return settings of the same items, resampled with the same seed, side by side."""
+        return Paired(
+            samples[0].baseline,
+            np.concatenate([sample.difference for sample in samples]),
+            np.concatenate([sample.bootstrap for sample in samples], axis=1),
+            np.concatenate([sample.null for sample in samples], axis=1),
+        )
+
+    @staticmethod
+    def average(samples: Sequence["Paired"]) -> "Paired":
+        """Return the mean over samples (tasks): fixed, equally weighted, resampled independently of each other."""
+        return Paired(
+            float(np.mean([sample.baseline for sample in samples])),
+            np.mean([sample.difference for sample in samples], axis=0),
+            np.mean([sample.bootstrap for sample in samples], axis=0),
+            np.mean([sample.null for sample in samples], axis=0),
+        )
+
+
+def paired(
+    baseline: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    *,
+    target: npt.ArrayLike | None = None,
+    resamples: int = 4000,
+    seed: int | Sequence[int] = 0,
+) -> Paired:
+    """Compare settings with a baseline on the same items.
+
+    Args:
+        baseline: (n,) score of every item (query, text, pair) under the baseline, n >= 2.
+        scores: (k, n) or (n,), the same items in the same order under k settings.
+        target: (n,) the values that the scores should rank like (STS: human ratings). Then the statistic is Spearman's
+            correlation of scores and target; without a target it is the mean score.
+        resamples: of the bootstrap and of the randomisation test.
+        seed: give samples of different items different seeds, such as [0, 1] and [0, 2].
+
+    All settings are resampled together, so differences between them may be read off as well. For Spearman's correlation the
+    randomisation exchanges the *ranks* of an item's two scores, because a setting may shift all scores and rank alike.
+
+    Raises:
+        ValueError: shapes that do not fit, fewer than two items, non-finite values, or constant values to be ranked.
+
+    >>> result = paired([0.0, 0.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4])
+    >>> float(result.difference[0]), float(result.p_value()[0].round(1))  # exactly 2 of 16 flips reach it
+    (0.25, 0.1)
+    """
+    from scipy import stats
+
+    before = np.asarray(baseline, dtype=np.float64)
+    after = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    gold = None if target is None else np.asarray(target, dtype=np.float64)
+    _check_paired(before, after, gold)
+    n, rng = len(before), np.random.default_rng(seed)
+    bootstrap: list[Floats]
+    if gold is None:
+        change = (after - before).T
+        bootstrap = [weights @ change / n for weights in bootstrap_weights(n, resamples, rng)]
+        null = [flips @ change / n for flips in signs(n, resamples, rng)]
+        return Paired(before.mean().item(), change.mean(axis=0), np.concatenate(bootstrap), np.concatenate(null))
+    columns = [before, *after]
+    observed = spearman(np.ones((1, n)), gold, columns)
+    bootstrap = [_to_first(spearman(weights, gold, columns)) for weights in bootstrap_weights(n, resamples, rng)]
+    # As ranks, because a setting may shift all scores and rank alike.
+    target_ranks, *ranks = stats.rankdata([gold, *columns], axis=1)
+    null = [
+        np.stack([exchanged_correlations(flips, target_ranks, ranks[0], other) for other in ranks[1:]], axis=1)
+        for flips in signs(n, resamples, rng)
+    ]
+    return Paired(observed[0, 0].item(), _to_first(observed)[0], np.concatenate(bootstrap), np.concatenate(null))
+
+
+def _to_first(columns: Floats) -> Floats:
+    return columns[:, 1:] - columns[:, :1]
+
+
+def _check_paired(before: Floats, after: Floats, gold: Floats | None) -> None:
+    n = len(before) if before.ndim == 1 else 0
+    if n < 2 or after.ndim != 2 or after.shape[1] != n or (gold is not None and gold.shape != (n,)):
+        shapes = f"{before.shape} and {after.shape}" + ("" if gold is None else f", target {gold.shape}")
+        raise ValueError(f"expected the same n >= 2 items under baseline and setting, not shapes {shapes}")
+    for name, values in [("baseline", before[None]), ("scores", after), ("target", gold)]:
+        if values is None:
+            continue
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: {(~np.isfinite(values)).sum()} values are not finite; leave those items out")
+        if gold is not None and (np.ptp(values, axis=-1) == 0).any():
+            raise ValueError(f"{name}: all values are equal, so they have no rank correlation")

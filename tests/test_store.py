@@ -1,0 +1,221 @@
+"""The store: complete units or none, whatever happens to the process or to the file."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+import tempscale
+from tempscale.store import FILE, UNIT, Item, Measured, Store, Unit
+
+A_UNIT = Unit("minilm", "a1", "STS12", "STS", "test", "default", "0.9", "all", "both", 256, "float32", "b2")
+MEASURED = Measured(0.25, "cosine_spearman", "spearman", "cpu", '{"torch": "2"}', "tempscale evaluate", 1.5, 99)
+ITEMS = [Item("0", 12, 0.1, 5.0), Item("1", 7, float("nan"), 0.0), Item("2", None, 1 / 3)]
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path) as store:
+        yield store
+
+
+# The package without what it imports (torch): these processes should start at once.
+LIGHT = """
+import os, signal, sys, types
+package = sys.modules["tempscale"] = types.ModuleType("tempscale")
+package.__path__ = [sys.argv[1]]
+from tempscale.store import Item, Measured, Store, Unit
+"""
+
+
+def run(code, *arguments):
+    command = [sys.executable, "-c", LIGHT + code, *map(str, (Path(tempscale.__file__).parent, *arguments))]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+# Writes units number 0, 1, ... of 200 items each, and says so after each.
+WRITER = """
+out, count = sys.argv[2], int(sys.argv[3])
+with Store(out) as store:
+    for number in range(count):
+        unit = Unit("m", "a", f"task {number}", "STS", "test", "default", "1.0", "all", "both", 8, "float32", "b")
+        store.add(unit, Measured(number, "x", "mean", "cpu", "{}", "", 0.0, 0), [Item(str(i), i, i / 7) for i in range(200)])
+        print(number, flush=True)
+"""
+
+
+def test_what_is_added_is_read_back(store):
+    assert not store.finished(A_UNIT)
+    store.add(A_UNIT, MEASURED, ITEMS)
+    assert store.finished(A_UNIT)
+    (row,) = store.units().to_dict("records")
+    assert row.pop("created").endswith("+00:00")
+    assert row == {"id": A_UNIT.id, **vars(A_UNIT), **vars(MEASURED)}
+    items = store.items(A_UNIT.id)
+    assert items.item.tolist() == ["0", "1", "2"]
+    assert items.tokens[:2].tolist() == [12, 7]
+    assert items.score[2] == 1 / 3, "to the last bit"
+    assert items.score.isna().tolist() == [False, True, False]
+    assert items.target.isna().tolist() == [False, False, True]
+
+
+def test_a_unit_without_items_is_a_unit(store):
+    store.add(A_UNIT, replace(MEASURED, statistic="none"), [])
+    assert store.finished(A_UNIT)
+    assert store.items(A_UNIT.id).empty
+
+
+def test_the_parts_of_a_task(store):
+    for split, subset, temperature in [
+        ("test", "en", "1.0"),
+        ("test", "de", "1.0"),
+        ("dev", "en", "1.0"),
+        ("test", "en", "0.9"),
+    ]:
+        unit = replace(A_UNIT, split=split, subset=subset, temperature=temperature)
+        store.add(unit, replace(MEASURED, scores=f"{split} {subset} {temperature}"), ITEMS)
+    with sqlite3.connect(store.path) as database:
+        database.execute("UPDATE unit SET main_score = 7 WHERE subset = 'de'")
+    database.close()
+    assert store.parts(replace(A_UNIT, split="", temperature="1.0")) == {
+        "test": {"en": "test en 1.0"},
+        "dev": {"en": "dev en 1.0"},
+    }
+
+
+@pytest.mark.parametrize("field", UNIT)
+def test_any_difference_is_another_unit(store, field):
+    store.add(A_UNIT, MEASURED, ITEMS)
+    other = replace(A_UNIT, **{field: 512 if field == "max_seq_length" else "other"})
+    assert not store.finished(other)
+    store.add(other, MEASURED, [])
+    assert len(store.units()) == 2
+    assert len(store.items(A_UNIT.id)) == 3
+
+
+def test_a_finished_unit_is_kept(store):
+    store.add(A_UNIT, MEASURED, ITEMS)
+    store.add(A_UNIT, replace(MEASURED, main_score=0.5), [])
+    assert store.units().main_score.tolist() == [0.25]
+    assert len(store.items(A_UNIT.id)) == 3
+
+
+ALTERATIONS = [
+    *(f"UPDATE unit SET {field} = 7" for field in [*UNIT, *(field.name for field in fields(Measured)), "created"]),
+    "UPDATE item SET score = 0.100001 WHERE position = 0",
+    "UPDATE item SET tokens = 13 WHERE position = 0",
+    "UPDATE item SET target = NULL WHERE position = 0",
+    "UPDATE item SET item = 'other' WHERE position = 0",
+    "UPDATE item SET position = 3 WHERE position = 0",
+    "DELETE FROM item WHERE position = 2",
+    "DELETE FROM item",
+    f"INSERT INTO item VALUES ('{A_UNIT.id}', 3, '3', 1, 1.0, 1.0)",
+]
+
+
+@pytest.mark.parametrize("alteration", ALTERATIONS)
+def test_an_altered_unit_does_not_count_and_is_replaced(store, alteration):
+    other = replace(A_UNIT, task="STS14")
+    store.add(A_UNIT, MEASURED, ITEMS)
+    with sqlite3.connect(store.path) as database:
+        database.execute(alteration)
+    database.close()
+    store.add(other, MEASURED, ITEMS)
+    assert not store.finished(A_UNIT)
+    assert store.units().id.tolist() == [other.id]
+    with pytest.raises(KeyError, match="no finished unit"):
+        store.items(A_UNIT.id)
+    store.add(A_UNIT, MEASURED, ITEMS)
+    assert store.finished(A_UNIT)
+    assert set(store.units().id) == {A_UNIT.id, other.id}
+    assert len(store.items(A_UNIT.id)) == 3
+
+
+def test_killed_while_writing_loses_no_finished_unit_and_keeps_no_half_one(tmp_path):
+    process = run(WRITER, tmp_path, 10_000)
+    for _ in range(20):
+        process.stdout.readline()
+    os.kill(process.pid, signal.SIGKILL)
+    said = 20 + len(process.communicate()[0].split())
+    with Store(tmp_path) as store:
+        units = store.units()
+        assert said <= len(units) <= said + 1
+        assert units.task.tolist() == [f"task {number}" for number in units.main_score.astype(int)]
+        stray = store._database.execute("SELECT count(*) FROM item").fetchone()[0]
+        assert stray == 200 * len(units)
+
+
+def test_killed_inside_a_transaction(tmp_path):
+    code = """
+store = Store(sys.argv[2])
+with store._transaction():
+    store._database.execute("DELETE FROM item")
+    store._database.execute("UPDATE unit SET main_score = 9")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with Store(tmp_path) as store:
+        store.add(A_UNIT, MEASURED, ITEMS)
+        with run(code, tmp_path) as process:
+            assert process.wait() == -signal.SIGKILL
+        assert store.finished(A_UNIT)
+        store.add(replace(A_UNIT, task="STS14"), MEASURED, [])
+        assert len(store.units()) == 2
+
+
+def test_several_processes_start_and_write_one_store_at_once(tmp_path):
+    processes = [run(WRITER, tmp_path / "new", 20) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    for process in processes:
+        process.stdout.close()
+    with Store(tmp_path / "new", create=False) as store:
+        assert sorted(store.units().main_score) == list(range(20))
+
+
+def test_a_full_disk_is_said_and_keeps_what_was_finished(store):
+    store.add(A_UNIT, MEASURED, ITEMS)
+    store._database.execute("PRAGMA max_page_count = 10")
+    with pytest.raises(OSError, match=r"cannot use .*\.sqlite \(database or disk is full\).* space left; .* is kept"):
+        store.add(replace(A_UNIT, task="large"), MEASURED, [Item(str(i), i, 0.0) for i in range(10_000)])
+    assert store.finished(A_UNIT)
+    assert len(store.units()) == 1
+
+
+def test_a_damaged_file_is_said_and_left_alone(tmp_path):
+    with Store(tmp_path) as store:
+        for number in range(50):
+            store.add(replace(A_UNIT, task=str(number)), MEASURED, ITEMS * 10)
+    path = tmp_path / FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(OSError, match=r"is damaged .* move it away and run again"), Store(tmp_path) as store:
+        store.units()
+    path.write_bytes(b"something else entirely" * 99)
+    with pytest.raises(OSError, match=r"is damaged \(file is not a database\)"):
+        Store(tmp_path)
+    assert path.read_bytes() == b"something else entirely" * 99
+
+
+def test_folders_that_cannot_be(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"no results in .*none: it has no results\.sqlite; `tempscale evaluate"
+    ):
+        Store(tmp_path / "none", create=False)
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot make the folder .*file \(File exists\): name another"):
+        Store(tmp_path / "file")
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(OSError, match=r"cannot use .* \(unable to open database file\)"):
+        Store(tmp_path)
+
+
+def test_a_later_version_is_not_touched(tmp_path):
+    with Store(tmp_path) as store:
+        store._database.execute("PRAGMA user_version = 2")
+    with pytest.raises(OSError, match=r"is of version 2, this tempscale reads 1: upgrade tempscale"):
+        Store(tmp_path)
