@@ -7,6 +7,8 @@ import scipy.special
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tempscale import blocked_attention, filter_rate_qk, hc, singular_patterns_qk
 
@@ -358,14 +360,9 @@ def test_both_bounds_for_several_heads(seed, n, count):
 
 
 @given(seeds, st.integers(2, 20))
-def test_rates_of_products_and_powers(seed, n):
+def test_rates_of_products(seed, n):
     a, b = attention(*draw(seed, n, 2.0)), attention(*draw(seed + 1, n, 2.0))
-    rate = svdvals(a)[0]
-    assert svdvals(b @ a)[0] <= svdvals(b)[0] * rate * (1 + 1e-9) + 1e-14
-    second = np.sort(np.abs(scipy.linalg.eigvals(a)))[-2]
-    assert second <= min(1, rate) + 1e-9
-    # the eigenvalues of (I - J) A are those of A, with 0 in the place of 1
-    assert np.abs(scipy.linalg.eigvals(hc(a))).max() == pytest.approx(second, rel=1e-6, abs=1e-9)
+    assert svdvals(b @ a)[0] <= svdvals(b)[0] * svdvals(a)[0] * (1 + 1e-9) + 1e-14
 
 
 @given(seeds, st.integers(3, 30), st.integers(0, 12))
@@ -380,6 +377,26 @@ def test_convergence_of_power_iteration(seed, n, steps):
         v /= np.linalg.norm(v)
     lower = sigma[0] / np.sqrt(1 + tangent * (sigma[1] / sigma[0]) ** (4 * steps))
     assert lower * (1 - 1e-9) <= np.linalg.norm(b @ v) <= sigma[0] * (1 + 1e-9)
+
+
+def test_no_tensor_is_as_large_as_the_matrix():
+    class Largest(TorchDispatchMode):
+        size = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            for tensor in tree_leaves(result):
+                if isinstance(tensor, torch.Tensor):
+                    self.size = max(self.size, tensor.untyped_storage().nbytes())
+            return result
+
+    q, k = torch.randn(2, 3000, 16)
+    with Largest() as seen:
+        filter_rate_qk(q, k, bias=lambda i, j: -0.01 * (i - j).abs(), causal=True)
+    assert seen.size < 4 * 3000**2 / 10
+    with Largest() as seen:
+        attention = (q @ k.mT).softmax(-1)
+    assert seen.size == 4 * attention.numel()
 
 
 @given(seeds, st.integers(2, 60))
