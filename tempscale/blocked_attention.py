@@ -75,17 +75,24 @@ class CentredAttention:
         """Return u = (I - J) A v and w = Aᵀ(I - J) u for v of shape (g, n, b), in one pass over the blocks.
 
         The pass is single because the mean row of A v is known before: it is column_massᵀ v / n. Only in the first pass it
-        is not; then u and w are corrected at the end.
+        is not; then the mean of the first real rows stands in, and u and w are corrected at the end. A stand-in of zero
+        would do but for rounding, which must stay small against u even if all rows are nearly the same.
         """
         mean = self._column_mass.mT @ v / self.count
+        known = torch.full_like(self.count, self._normalised, dtype=torch.bool)
         u, w = torch.empty_like(v), torch.zeros_like(v.mT, memory_format=torch.contiguous_format)
         for rows, columns in self._blocks():
             weights = self._weights(rows, columns)
-            block = torch.baddbmm(mean, weights, v[:, :columns], beta=-1).mul_(self.real[:, rows])
+            block, real = weights @ v[:, :columns], self.real[:, rows]
+            if not self._normalised:
+                reals = real.sum(-2, keepdim=True)
+                mean = torch.where(known, mean, (block * real).sum(-2, keepdim=True) / reals.clamp(min=1))
+                known |= reals > 0
+            block.sub_(mean).mul_(real)
             w[:, :, :columns].baddbmm_(block.mT, weights)  # uᵀA: faster than Aᵀu in this layout
             u[:, rows] = block
         self._normalised = True
-        rest = u.sum(-2, keepdim=True) / self.count  # the mean in the first pass, then rounding
+        rest = u.sum(-2, keepdim=True) / self.count  # what the stand-in missed, later rounding
         return u - rest * self.real, w.mT - self._column_mass * rest
 
     def _weights(self, rows: slice, columns: int) -> torch.Tensor:
