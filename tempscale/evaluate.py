@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 ENGINES = ("local", "ray")
 
 
-class EvaluationError(RuntimeError):
+class PlanError(ValueError):
+    """What is asked for cannot be; nothing was run."""
+
+
+class EvaluationError(ValueError):
     """Some tasks could not be evaluated; the others are finished and kept."""
 
 
@@ -72,7 +76,8 @@ def evaluate(
         The finished units that were asked for, in order: `Store.units()` without mteb's raw scores.
 
     Raises:
-        ValueError: a task, temperature, layer, side, device or engine that does not exist. Nothing was run.
+        PlanError: a task, temperature, side, folder, device or engine that does not exist. Nothing was run.
+        ValueError: a layer or max_seq_length that the model does not have. Nothing was run.
         UnsupportedModelError: the model has no proved temperature site. Nothing was run.
         EvaluationError: data that cannot be had or used; everything else is finished.
         OSError: `out` cannot be written. MemoryError: not even one text fits on the device.
@@ -84,14 +89,14 @@ def evaluate(
     plan = Plan(
         model, names, list(temperatures), layers, apply_to, data_dir, max_seq_length, device, dtype, batch_tokens
     )
-    plan.check()
-    if engine not in ENGINES:
-        raise ValueError(f"unknown engine {engine!r}: expected local or ray")
     if engine == "ray":
         _check_installed("ray", "ray")
-        if not all(isinstance(one, str) for one in (model, *names)):
-            raise ValueError("engine='ray' needs the model and the tasks by name: each worker loads its own")
-    parts, skipped = plan.parts()
+    try:
+        plan.check()
+        _check_engine(engine, plan)
+        parts, skipped = plan.parts()
+    except (ValueError, NotADirectoryError) as error:
+        raise PlanError(str(error)) from error
     with Store(out) as store:
         sweep = Sweep(plan, parts)
         try:
@@ -137,7 +142,7 @@ class _Run:
     def fail(self, job: Job, error: Exception) -> None:
         """Give a task up, and go on with the others."""
         self.failures[job.part.name] = str(error)
-        self.report.say(str(error))
+        self.report.say(f"{job.part.name}: failed, going on with the rest")
 
 
 def _run_here(sweep: Sweep, jobs: Sequence[Job], run: _Run) -> None:
@@ -166,6 +171,13 @@ def _call(plan: Plan) -> str:
     ]
     name = repr(plan.model) if isinstance(plan.model, str) else type(plan.model).__name__
     return f"evaluate({name}, {[str(task) for task in plan.tasks]}, [{temperatures}]{''.join(options)})"
+
+
+def _check_engine(engine: str, plan: Plan) -> None:
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}: expected local or ray")
+    if engine == "ray" and not all(isinstance(one, str) for one in (plan.model, *plan.tasks)):
+        raise ValueError("engine='ray' needs the model and the tasks by name: each worker loads its own")
 
 
 def _check_installed(package: str, extra: str) -> None:

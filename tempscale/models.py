@@ -55,9 +55,9 @@ def load_model(
 
     if not trust_remote_code and _has_code(Path(name)):
         raise ValueError(_NOT_TRUSTED.format(name))
-    kwargs = {} if dtype is None else {"dtype": _dtype(dtype)}
+    kwargs = {} if dtype is None else {"dtype": to_dtype(dtype)}
     if device is not None:
-        _check_device(device)
+        check_device(device)
     try:
         with _no_progress_bar() if name == "minilm" else nullcontext():
             model = SentenceTransformer(
@@ -131,7 +131,8 @@ def _has_code(folder: Path) -> bool:
     )
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise ValueError for a device that torch does not know or have."""
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
@@ -141,7 +142,8 @@ def _check_device(device: str) -> None:
         raise ValueError(f"no device {device!r} on this machine, or a torch without it: use 'cpu', or leave device out")
 
 
-def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+def to_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """Return a floating-point type by its name, or raise ValueError."""
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ValueError(f"unknown dtype {dtype!r}: use 'float32', 'bfloat16' or 'float16'")

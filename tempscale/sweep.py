@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tempscale.encoder import Encoder
 from tempscale.identity import model_hash, model_name, prompts_of, versions
 from tempscale.measure import measure
-from tempscale.models import load_model, set_max_seq_length
+from tempscale.models import check_device, load_model, set_max_seq_length, to_dtype
 from tempscale.patch import Layers, unpatched
 from tempscale.schedules import Schedule
 from tempscale.setting import check_apply_to, is_plain, layers_setting, temperature_label
@@ -54,6 +54,10 @@ class Plan:
         check_apply_to(self.apply_to)
         if not isinstance(self.model, str) and (self.device or self.dtype):
             raise ValueError("device and dtype are for models given by name: move a loaded model with `.to(...)`")
+        if self.device is not None:
+            check_device(self.device)
+        if self.dtype is not None:
+            to_dtype(self.dtype)
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise ValueError(f"batch_tokens must be at least 1, not {self.batch_tokens}; leave it out for the default")
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib
 import random
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -116,6 +117,15 @@ def find_parts(names: Iterable[Any], data_dir: str | Path | None) -> list[Part]:
     if not tasks:
         raise ValueError("no task given: name at least one, such as STS12 or LongEmbed")
     return [part for task in tasks.values() for part in _parts(task, data_dir)]
+
+
+def split_names(names: str) -> list[str]:
+    """Return the names of a list with commas; those inside brackets belong to a name.
+
+    >>> split_names("STS12, MTEB(eng, v1)")
+    ['STS12', 'MTEB(eng, v1)']
+    """
+    return [name.strip() for name in re.split(r",(?![^(]*\))", names) if name.strip()]
 
 
 def _parts(task: Any, data_dir: str | Path | None) -> list[Part]:
