@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -64,7 +65,8 @@ def evaluate(
     taus = numbers("--temperatures", temperatures, float, check_number)
     if address is not None and engine is not Engine.ray:
         wrong_argument(f"--address {address!r} is for --engine ray")
-    with one_sentence():
+    with one_sentence(), warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: typer.echo(f"tempscale: {message}", err=True)
         try:
             table = evaluate_tasks(
                 model,

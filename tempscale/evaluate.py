@@ -113,6 +113,9 @@ def evaluate(
                     _run_here(sweep, todo, run)
         finally:
             sweep.close()
+        # Also of what was finished before: the files are those of what was asked for last.
+        for job in {(job.unit.task, job.unit.temperature): job for job in sweep.jobs}.values():
+            write_result(out, store, job.part, job.unit)
         units = store.units().drop(columns="scores").set_index("id", drop=False)
     with replacing(Path(out) / "by_length.csv") as unfinished:
         by_length(out).to_csv(unfinished, index=False)

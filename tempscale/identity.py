@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tempscale.prompts import prompts_for
+
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
@@ -19,8 +21,8 @@ def model_name(model: "SentenceTransformer") -> str:
 
 
 def prompts_of(model: "SentenceTransformer", name: str) -> dict[str, str]:
-    """Return the prompts that a model comes with."""
-    return {key: prompt for key, prompt in model.prompts.items() if prompt}
+    """Return the prompts that a model comes with, or else those that its authors prescribe."""
+    return {key: prompt for key, prompt in model.prompts.items() if prompt} or prompts_for(name) or {}
 
 
 def model_hash(model: "SentenceTransformer", prompts: dict[str, str]) -> str:

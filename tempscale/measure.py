@@ -67,6 +67,8 @@ def write_result(out: str | Path, store: Store, part: Part, unit: Unit) -> None:
         split: {subset: _of_mteb(json.loads(found)) for subset, found in subsets.items()}
         for split, subsets in store.parts(unit).items()
     }
+    if not scores:
+        return
     path = ResultCache(Path(out) / "mteb").get_task_result_path(part.name, meta)
     path.parent.mkdir(parents=True, exist_ok=True)
     result = TaskResult.from_task_results(part.task, scores, evaluation_time=0.0)
@@ -93,7 +95,7 @@ def _meta(unit: Unit) -> Any:
     """Describe the model to mteb: each setting, the temperature 1 too, is an experiment of its own."""
     from mteb.models import ModelMeta
 
-    varied = ("temperature", "layers", "apply_to", "max_seq_length", "dtype", "data_hash")
+    varied = ("temperature", "layers", "apply_to", "max_seq_length", "dtype")
     name = unit.model if unit.model.count("/") == 1 and unit.model[0] != "/" else f"local/{Path(unit.model).name}"
     settings = {name: getattr(unit, name) for name in varied}
     overwrites = {"name": name, "revision": unit.model_hash, "experiment_kwargs": settings, "modalities": ["text"]}

@@ -24,7 +24,9 @@ from tempscale.evaluate import EvaluationError, PlanError  # noqa: E402
 from tempscale.store import Store  # noqa: E402
 from tempscale.tasks import find_parts  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:mteb")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:mteb"
+)
 
 
 @pytest.fixture(scope="module")
@@ -356,7 +358,7 @@ def test_versions_command_and_device_are_kept(out):
     assert unit.command.startswith("evaluate('")
     assert unit.command.endswith(f"{TASKS}, [1.0, 0.5])")
     assert unit.device == "cpu"
-    assert unit.dtype == "float32"
+    assert unit["dtype"] == "float32"
     assert unit.tokens > 100
 
 
