@@ -6,7 +6,9 @@
 """
 
 from tempscale.collapse import collapse_report, pairwise_cosine
+from tempscale.compare import compare
 from tempscale.corpus import docstrings
+from tempscale.evaluate import evaluate
 from tempscale.fold import fold
 from tempscale.models import load_model
 from tempscale.patch import Patch, patch
@@ -15,7 +17,7 @@ from tempscale.postprocess import AllButTheTop, Centring, Whitening
 from tempscale.probe import probe
 from tempscale.recorder import UnsupportedModelError
 from tempscale.schedules import Constant, LogLength, PerLayer
-from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
+from tempscale.spectrum import dc, filter_rate, filter_rate_qk, frequency_matrix, hc, singular_patterns_qk
 from tempscale.texts import read_texts
 from tempscale.theory import (
     condensation_sigma,
@@ -37,11 +39,14 @@ __all__ = [
     "UnsupportedModelError",
     "Whitening",
     "collapse_report",
+    "compare",
     "condensation_sigma",
     "dc",
     "docstrings",
+    "evaluate",
     "explain_collapse",
     "filter_rate",
+    "filter_rate_qk",
     "fold",
     "frequency_matrix",
     "gaussian_floor",
@@ -54,4 +59,5 @@ __all__ = [
     "probe",
     "random_markov_rate",
     "read_texts",
+    "singular_patterns_qk",
 ]

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from tempscale.cli_compare import compare
 from tempscale.cli_diagnose import diagnose
+from tempscale.cli_evaluate import evaluate
 from tempscale.cli_spectrum import spectrum
 from tempscale.console import Model, one_sentence, wrong_argument
 
@@ -32,8 +34,8 @@ def main(
     """Length collapse of text embeddings, and TempScale."""
 
 
-app.command()(diagnose)
-app.command()(spectrum)
+for command in (diagnose, spectrum, evaluate, compare):
+    app.command()(command)
 
 
 @app.command()

@@ -16,7 +16,7 @@ def one_sentence() -> Iterator[None]:
     """Turn what a user can cause into one sentence on stderr and exit status 1."""
     try:
         yield
-    except (OSError, ValueError, ModuleNotFoundError) as error:
+    except (OSError, ValueError, ModuleNotFoundError, MemoryError) as error:
         typer.echo(f"tempscale: {error}", err=True)
         raise typer.Exit(1) from error
 

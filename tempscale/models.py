@@ -45,7 +45,8 @@ def load_model(
     Raises:
         ModuleNotFoundError: "minilm" without the extra `tempscale[offline]`.
         OSError: the packaged weights are not the published ones, or neither folder nor hub has the model.
-        ValueError: an unknown dtype, a max_seq_length beyond the model's positions, or code that is not trusted.
+        ValueError: an unknown dtype, a device that is not there, a max_seq_length beyond the model's positions, or code
+            that is not trusted.
 
     >>> load_model("minilm").encode(["a short text"]).shape
     (1, 384)
@@ -54,7 +55,9 @@ def load_model(
 
     if not trust_remote_code and _has_code(Path(name)):
         raise ValueError(_NOT_TRUSTED.format(name))
-    kwargs = {} if dtype is None else {"dtype": _dtype(dtype)}
+    kwargs = {} if dtype is None else {"dtype": to_dtype(dtype)}
+    if device is not None:
+        check_device(device)
     try:
         with _no_progress_bar() if name == "minilm" else nullcontext():
             model = SentenceTransformer(
@@ -75,7 +78,7 @@ def load_model(
             raise
         raise ValueError(_NOT_TRUSTED.format(name)) from error
     if max_seq_length is not None:
-        _set_max_seq_length(model, name, max_seq_length)
+        set_max_seq_length(model, name, max_seq_length)
     return model.eval()
 
 
@@ -108,7 +111,8 @@ def max_positions(model: "SentenceTransformer") -> int | None:
     return int(positions) if padding is None else int(positions) - padding - 1
 
 
-def _set_max_seq_length(model: "SentenceTransformer", name: str, length: int) -> None:
+def set_max_seq_length(model: "SentenceTransformer", name: str, length: int) -> None:
+    """Cut texts after so many tokens, or raise ValueError if the model has no positions for them."""
     limit = max_positions(model)
     if length < 1 or (limit is not None and length > limit):
         raise ValueError(
@@ -127,7 +131,19 @@ def _has_code(folder: Path) -> bool:
     )
 
 
-def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+def check_device(device: str) -> None:
+    """Raise ValueError for a device that torch does not know or have."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}: use 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
+    backend = getattr(torch, kind, None)
+    if kind != "cpu" and not (backend is not None and backend.is_available()):
+        raise ValueError(f"no device {device!r} on this machine, or a torch without it: use 'cpu', or leave device out")
+
+
+def to_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """Return a floating-point type by its name, or raise ValueError."""
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ValueError(f"unknown dtype {dtype!r}: use 'float32', 'bfloat16' or 'float16'")

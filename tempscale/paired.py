@@ -22,11 +22,13 @@ class Paired:
     """Differences between settings and a baseline on the same items, with what resampling says about them.
 
     Attributes:
+        baseline: the statistic under the baseline: a mean, or Spearman's correlation with the target.
         difference: (k,) setting minus baseline.
         bootstrap: (resamples, k) the difference on items drawn with replacement.
         null: (resamples, k) the difference after exchanging setting and baseline at random within items.
     """
 
+    baseline: float
     difference: Floats
     bootstrap: Floats
     null: Floats
@@ -47,12 +49,23 @@ class Paired:
     def select(self, columns: Sequence[int]) -> "Paired":
         """Return the settings of some columns."""
         index = list(columns)
-        return Paired(self.difference[index], self.bootstrap[:, index], self.null[:, index])
+        return Paired(self.baseline, self.difference[index], self.bootstrap[:, index], self.null[:, index])
+
+    @staticmethod
+    def join(samples: Sequence["Paired"]) -> "Paired":
+        """Return settings of the same items, resampled with the same seed, side by side."""
+        return Paired(
+            samples[0].baseline,
+            np.concatenate([sample.difference for sample in samples]),
+            np.concatenate([sample.bootstrap for sample in samples], axis=1),
+            np.concatenate([sample.null for sample in samples], axis=1),
+        )
 
     @staticmethod
     def average(samples: Sequence["Paired"]) -> "Paired":
         """Return the mean over samples (tasks): fixed, equally weighted, resampled independently of each other."""
         return Paired(
+            float(np.mean([sample.baseline for sample in samples])),
             np.mean([sample.difference for sample in samples], axis=0),
             np.mean([sample.bootstrap for sample in samples], axis=0),
             np.mean([sample.null for sample in samples], axis=0),
@@ -99,9 +112,9 @@ def paired(
         change = (after - before).T
         bootstrap = [weights @ change / n for weights in bootstrap_weights(n, resamples, rng)]
         null = [flips @ change / n for flips in signs(n, resamples, rng)]
-        return Paired(change.mean(axis=0), np.concatenate(bootstrap), np.concatenate(null))
+        return Paired(before.mean().item(), change.mean(axis=0), np.concatenate(bootstrap), np.concatenate(null))
     columns = [before, *after]
-    observed = _to_first(spearman(np.ones((1, n)), gold, columns))
+    observed = spearman(np.ones((1, n)), gold, columns)
     bootstrap = [_to_first(spearman(weights, gold, columns)) for weights in bootstrap_weights(n, resamples, rng)]
     # As ranks, because a setting may shift all scores and rank alike.
     target_ranks, *ranks = stats.rankdata([gold, *columns], axis=1)
@@ -109,7 +122,7 @@ def paired(
         np.stack([exchanged_correlations(flips, target_ranks, ranks[0], other) for other in ranks[1:]], axis=1)
         for flips in signs(n, resamples, rng)
     ]
-    return Paired(observed[0], np.concatenate(bootstrap), np.concatenate(null))
+    return Paired(observed[0, 0].item(), _to_first(observed)[0], np.concatenate(bootstrap), np.concatenate(null))
 
 
 def _to_first(columns: Floats) -> Floats:

@@ -5,72 +5,22 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from tempscale.unit import Item, Measured, Unit
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["Item", "Measured", "Store", "Unit"]
+
 FILE = "results.sqlite"
 VERSION = 1
 WAIT = 60.0  # seconds for another process to finish its transaction, which takes milliseconds
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A piece of work: what is evaluated, on what, and how. Any difference makes it another unit.
-
-    `temperature` and `layers` are labels ("0.9", "LogLength(...)"; "all", "last:3"); `model_hash` covers weights, tokeniser,
-    configuration and prompts; `data_hash` the task's data and its revision.
-    """
-
-    model: str
-    model_hash: str
-    task: str
-    task_type: str
-    split: str
-    subset: str
-    temperature: str
-    layers: str
-    apply_to: str
-    max_seq_length: int
-    dtype: str
-    data_hash: str
-
-    @property
-    def id(self) -> str:
-        """The name of the unit: a hash of all that it consists of."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was found for a unit: its main score, and how that is computed from its items.
-
-    `statistic` over the items' scores gives `main_score`: "mean"; "spearman" against their targets; or "none".
-    `tokens` is what the model read, and `versions` a JSON object of package versions.
-    """
-
-    main_score: float
-    metric: str
-    statistic: str
-    device: str
-    versions: str
-    command: str
-    seconds: float
-    tokens: int
-
-
-class Item(NamedTuple):
-    """One query, pair or row of a task. `tokens` is the length of its text or document before it is cut."""
-
-    item: str
-    tokens: int | None
-    score: float
-    target: float | None = None
 
 
 UNIT = [field.name for field in fields(Unit)]
@@ -179,6 +129,17 @@ class Store:
     def _items(self, unit_id: str) -> list[tuple[Any, ...]]:
         query = "SELECT item, tokens, score, target FROM item WHERE unit = ? ORDER BY position"
         return self._database.execute(query, (unit_id,)).fetchall()
+
+    def parts(self, unit: Unit) -> dict[str, dict[str, str]]:
+        """Return the `scores` of the finished splits and subsets of a unit's task, everything else being equal."""
+        names = [name for name in UNIT if name not in ("split", "subset")]
+        query = f"SELECT split, subset, scores FROM unit WHERE {' AND '.join(f'{name} = ?' for name in names)}"
+        found: dict[str, dict[str, str]] = {}
+        with self._one_sentence():
+            for split, subset, scores in self._database.execute(query, [getattr(unit, name) for name in names]):
+                if self._intact(replace(unit, split=split, subset=subset).id):
+                    found.setdefault(split, {})[subset] = scores
+        return found
 
     def add(self, unit: Unit, measured: Measured, items: Iterable[Item]) -> None:
         """Write a unit and its items at once. One that is finished already is kept as it is."""

@@ -13,7 +13,6 @@ import pytest
 import tempscale
 from tempscale.store import FILE, UNIT, Item, Measured, Store, Unit
 
-PACKAGE = str(Path(tempscale.__file__).parent)
 A_UNIT = Unit("minilm", "a1", "STS12", "STS", "test", "default", "0.9", "all", "both", 256, "float32", "b2")
 MEASURED = Measured(0.25, "cosine_spearman", "spearman", "cpu", '{"torch": "2"}', "tempscale evaluate", 1.5, 99)
 ITEMS = [Item("0", 12, 0.1, 5.0), Item("1", 7, float("nan"), 0.0), Item("2", None, 1 / 3)]
@@ -25,15 +24,23 @@ def store(tmp_path):
         yield store
 
 
+# The package without what it imports (torch): these processes should start at once.
+LIGHT = """
+import os, signal, sys, types
+package = sys.modules["tempscale"] = types.ModuleType("tempscale")
+package.__path__ = [sys.argv[1]]
+from tempscale.store import Item, Measured, Store, Unit
+"""
+
+
 def run(code, *arguments):
-    # The module alone, without torch: these processes should start at once.
-    code = f"import os, signal, sys; sys.path.insert(0, {PACKAGE!r}); from store import *; {code}"
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", LIGHT + code, *map(str, (Path(tempscale.__file__).parent, *arguments))]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 # Writes units number 0, 1, ... of 200 items each, and says so after each.
 WRITER = """
-out, count = sys.argv[1], int(sys.argv[2])
+out, count = sys.argv[2], int(sys.argv[3])
 with Store(out) as store:
     for number in range(count):
         unit = Unit("m", "a", f"task {number}", "STS", "test", "default", "1.0", "all", "both", 8, "float32", "b")
@@ -61,6 +68,24 @@ def test_a_unit_without_items_is_a_unit(store):
     store.add(A_UNIT, replace(MEASURED, statistic="none"), [])
     assert store.finished(A_UNIT)
     assert store.items(A_UNIT.id).empty
+
+
+def test_the_parts_of_a_task(store):
+    for split, subset, temperature in [
+        ("test", "en", "1.0"),
+        ("test", "de", "1.0"),
+        ("dev", "en", "1.0"),
+        ("test", "en", "0.9"),
+    ]:
+        unit = replace(A_UNIT, split=split, subset=subset, temperature=temperature)
+        store.add(unit, replace(MEASURED, scores=f"{split} {subset} {temperature}"), ITEMS)
+    with sqlite3.connect(store.path) as database:
+        database.execute("UPDATE unit SET main_score = 7 WHERE subset = 'de'")
+    database.close()
+    assert store.parts(replace(A_UNIT, split="", temperature="1.0")) == {
+        "test": {"en": "test en 1.0"},
+        "dev": {"en": "dev en 1.0"},
+    }
 
 
 @pytest.mark.parametrize("field", UNIT)
@@ -127,7 +152,7 @@ def test_killed_while_writing_loses_no_finished_unit_and_keeps_no_half_one(tmp_p
 
 def test_killed_inside_a_transaction(tmp_path):
     code = """
-store = Store(sys.argv[1])
+store = Store(sys.argv[2])
 with store._transaction():
     store._database.execute("DELETE FROM item")
     store._database.execute("UPDATE unit SET main_score = 9")

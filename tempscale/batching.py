@@ -1,0 +1,71 @@
+"""Batches of tokens: sorted by length, so that little is padding, and prepared ahead of the model."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+# A batch is closed early, once it has this share of its budget, when more than a tenth of it would be padding.
+ENOUGH = 1 / 8
+PADDING = 0.1
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Return the indices of texts in batches of at most `budget` tokens, padding included; the longest text comes first.
+
+    The longest come first because they need the most memory: what does not fit fails at once. A text that is longer than
+    the budget is a batch of its own.
+
+    >>> token_batches([3, 9, 4, 8], 20)
+    [[1, 3], [2, 0]]
+    """
+    batches: list[list[int]] = []
+    tokens = 0
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if batches:
+            longest = lengths[batches[-1][0]]
+            padded = (len(batches[-1]) + 1) * longest
+            wasteful = padded - tokens - lengths[index] > PADDING * padded and tokens >= ENOUGH * budget
+            if padded <= budget and not wasteful:
+                batches[-1].append(index)
+                tokens += lengths[index]
+                continue
+        batches.append([index])
+        tokens = lengths[index]
+    return batches
+
+
+def padded_tokens(lengths: Sequence[int], batches: Iterable[Sequence[int]]) -> int:
+    """Return how many tokens the batches have, padding included."""
+    return sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
+
+
+def ahead(prepare: Callable[[A], B], items: Iterable[A], *, depth: int = 4) -> Iterator[tuple[A, B]]:
+    """Return each item with what it is prepared to; a thread prepares the next ones while the caller uses this one.
+
+    >>> list(ahead(str.upper, "ab"))
+    [('a', 'A'), ('b', 'B')]
+    """
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[tuple[A, Future[B]]] = deque()
+        try:
+            for item in items:
+                waiting.append((item, thread.submit(prepare, item)))
+                if len(waiting) > depth:
+                    ready, future = waiting.popleft()
+                    yield ready, future.result()
+            while waiting:
+                ready, future = waiting.popleft()
+                yield ready, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch means that memory ran out: each device says it in its own words."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return any(word in str(error).lower() for word in words)

@@ -1,0 +1,61 @@
+"""What the store keeps: a unit of work, what was measured, and its items."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work: what is evaluated, on what, and how. Any difference makes it another unit.
+
+    `temperature` and `layers` are labels ("0.9", "LogLength(...)"; "all", "last:3"); `model_hash` covers weights, tokeniser,
+    configuration and prompts; `data_hash` the task's data and its revision.
+    """
+
+    model: str
+    model_hash: str
+    task: str
+    task_type: str
+    split: str
+    subset: str
+    temperature: str
+    layers: str
+    apply_to: str
+    max_seq_length: int
+    dtype: str
+    data_hash: str
+
+    @property
+    def id(self) -> str:
+        """The name of the unit: a hash of all that it consists of."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found for a unit: its main score, and how that is computed from its items.
+
+    `statistic` over the items' scores gives `main_score`: "mean"; "spearman" against their targets; or "none".
+    `tokens` is what the model read, `versions` a JSON object of package versions, `scores` one of all that mteb computed.
+    """
+
+    main_score: float
+    metric: str
+    statistic: str
+    device: str
+    versions: str
+    command: str
+    seconds: float
+    tokens: int
+    scores: str = "{}"
+
+
+class Item(NamedTuple):
+    """One query, pair or row of a task. `tokens` is the length of its text or document before it is cut."""
+
+    item: str
+    tokens: int | None
+    score: float
+    target: float | None = None

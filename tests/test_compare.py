@@ -1,0 +1,313 @@
+"""compare on made-up stores whose truth is known: plain NumPy, definitions, and simulation are the oracles."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from tempscale.compare import COLUMNS, compare
+from tempscale.store import Item, Measured, Store, Unit
+
+UNIT = Unit("minilm", "m1", "A", "Retrieval", "test", "default", "1.0", "all", "both", 256, "float32", "d1")
+MEASURED = Measured(0.0, "ndcg_at_10", "mean", "cpu", "{}", "", 1.0, 1)
+
+
+def add(store, unit, scores, *, target=None, tokens=None, statistic=None, names=None, main=None):
+    scores = np.asarray(scores, dtype=float)
+    if statistic is None:
+        statistic = "mean" if target is None else "spearman"
+    if main is None:
+        main = scores.mean() if target is None else stats.spearmanr(scores, target)[0]
+    items = [
+        Item(
+            str(i) if names is None else names[i],
+            None if tokens is None else int(tokens[i]),
+            score,
+            None if target is None else target[i],
+        )
+        for i, score in enumerate(scores)
+    ]
+    store.add(unit, replace(MEASURED, main_score=float(main), statistic=statistic), items)
+
+
+def noisy(rng, n, gain=0.0):
+    """Scores of n items under a baseline and a setting."""
+    before = rng.random(n)
+    return before, before + rng.normal(gain, 0.1, n)
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """Three tasks, one with two subsets, under three settings; one without scores of items."""
+    rng = np.random.default_rng(0)
+    data = {}
+    with Store(tmp_path) as store:
+        for task, subset, n in [("A", "default", 60), ("B", "de", 80), ("B", "en", 40), ("C", "default", 100)]:
+            unit = replace(UNIT, task=task, subset=subset)
+            target = rng.integers(6, size=n).astype(float) if task == "C" else None
+            tokens = rng.permutation(n) + 1
+            before = rng.random(n) if target is None else target + rng.normal(0, 2, n)
+            data[task, subset] = (target, tokens, [before])
+            add(store, unit, before, target=target, tokens=tokens)
+            # the same temperature, elsewhere: not a setting of its own
+            add(store, replace(unit, layers="last:3"), before + 1e-9, target=target, tokens=tokens)
+            for temperature, layers in [("0.9", "all"), ("0.9", "last:3"), ("LogLength(128)", "all")]:
+                after = before + rng.normal(0.02, 0.1, n)
+                data[task, subset][2].append(after)
+                add(store, replace(unit, temperature=temperature, layers=layers), after, target=target, tokens=tokens)
+        for temperature, main in [("1.0", 0.5), ("0.9", 0.6)]:
+            add(store, replace(UNIT, task="D", temperature=temperature), [], statistic="none", main=main)
+    return tmp_path, data
+
+
+def statistic(scores, target):
+    return scores.mean() if target is None else stats.spearmanr(scores, target)[0]
+
+
+def test_differences_are_those_of_the_scores(filled):
+    out, data = filled
+    frame = compare(out)
+    assert list(frame.columns) == COLUMNS
+    tasks = frame[frame.scope == "task"]
+    assert len(tasks) == 4 * 3 + 1
+    for (task, subset), (target, _, (before, *settings)) in data.items():
+        rows = tasks[(tasks.task == task) & (tasks.subset == subset)]
+        assert rows.temperature.tolist() == ["0.9", "0.9", "LogLength(128)"], "hot to cold, schedules last"
+        assert rows.layers.tolist() == ["all", "last:3", "all"]
+        assert np.allclose(rows.baseline, statistic(before, target))
+        assert np.allclose(rows.score, [statistic(after, target) for after in settings])
+        assert np.allclose(rows.difference, rows.score - rows.baseline)
+        assert (rows["items"] == len(before)).all()
+
+
+def test_interval_and_p_value_of_a_task_are_those_of_standard_procedures(filled):
+    out, data = filled
+    row = compare(out, resamples=20000).query("scope == 'task' and task == 'A'").iloc[0]
+    _, _, (before, after, *_) = data["A", "default"]
+    ci = stats.bootstrap((after - before,), np.mean, method="percentile", random_state=np.random.default_rng(1))
+    assert np.allclose([row.low, row.high], ci.confidence_interval, atol=0.06 * ci.standard_error)
+    assert row.half_width == (row.high - row.low) / 2
+    p = stats.permutation_test(
+        (after - before,), np.mean, permutation_type="samples", n_resamples=20000, random_state=1
+    )
+    assert abs(row.p - p.pvalue) < 4 * np.sqrt(2 * row.p * (1 - row.p) / 20000)
+
+
+def test_length_bins_hold_the_items_of_their_lengths(filled):
+    out, data = filled
+    frame = compare(out, bins=[21])
+    rows = frame.query("scope == 'length' and task == 'A' and temperature == '0.9' and layers == 'all'")
+    _, tokens, (before, after, *_) = data["A", "default"]
+    assert rows.tokens.tolist() == ["1-20", "21-60"]
+    assert rows["items"].tolist() == [20, 40]
+    assert np.allclose(rows.difference, [(after - before)[chosen].mean() for chosen in (tokens < 21, tokens >= 21)])
+    target, tokens, (before, after, *_) = data["C", "default"]
+    long = frame.query("scope == 'length' and task == 'C' and temperature == '0.9' and tokens == '21-100'").iloc[0]
+    chosen = tokens >= 21
+    assert np.isclose(long.score, stats.spearmanr(after[chosen], target[chosen])[0])
+    quarters = compare(out).query("scope == 'length' and task == 'C' and temperature == '0.9' and layers == 'all'")
+    assert quarters["items"].tolist() == [25] * 4
+    assert quarters.tokens.tolist() == ["1-25", "26-50", "51-75", "76-100"]
+
+
+def test_overall_is_the_mean_over_tasks_and_a_task_the_mean_over_subsets(filled):
+    frame = compare(filled[0])
+    overall = frame[frame.scope == "overall"].set_index(["temperature", "layers"])
+    for setting, rows in frame[(frame.scope == "task") & (frame.task != "D")].groupby(["temperature", "layers"]):
+        by_task = rows.groupby("task").difference.mean()
+        row = overall.loc[setting]
+        assert np.isclose(row.difference, by_task.mean())
+        # independent tasks: variances add
+        widths = {task: np.sqrt((of.half_width**2).sum()) / len(of) for task, of in rows.groupby("task")}
+        assert np.isclose(row.half_width, np.sqrt(sum(w**2 for w in widths.values())) / 3, rtol=0.1)
+        assert row["items"] == 280
+
+
+def test_a_task_without_items_has_a_difference_only(filled):
+    (row,) = compare(filled[0]).query("task == 'D'").itertuples()
+    assert (row.scope, row.items) == ("task", 0)
+    assert np.isclose(row.difference, 0.1)
+    assert np.isnan([row.low, row.high, row.half_width, row.p, row.p_holm]).all()
+
+
+def holm_by_definition(p):
+    """Step down through the sorted p-values."""
+    order, result, largest = sorted(range(len(p)), key=lambda i: p[i]), [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
+        result[i] = largest
+    return result
+
+
+def test_holm_corrects_over_the_tasks_of_each_setting(filled):
+    frame = compare(filled[0])
+    frame = frame[frame.p.notna()]
+    for scope, by in [("task", True), ("length", True), ("overall", False), ("held-out", False)]:
+        rows = frame[frame.scope == scope]
+        families = rows.groupby(["temperature", "layers"]) if by else [(None, rows)]
+        for _, family in families:
+            assert len(family) > 2
+            assert np.allclose(family.p_holm, holm_by_definition(family.p.tolist()))
+
+
+def test_held_out_takes_the_setting_that_is_best_elsewhere(tmp_path):
+    """0.9 gains most on A and C, 0.8 on B: B gets 0.9; A and C get what is better on average elsewhere."""
+    gains = {"A": (0.3, 0.1), "B": (-0.1, 0.2), "C": (0.3, 0.05)}
+    rng = np.random.default_rng(1)
+    with Store(tmp_path) as store:
+        for task, (first, second) in gains.items():
+            before = rng.random(50)
+            for temperature, gain in [("1.0", 0.0), ("0.9", first), ("0.8", second)]:
+                add(store, replace(UNIT, task=task, temperature=temperature), before + gain)
+    frame = compare(tmp_path)
+    rows = frame[frame.scope == "held-out"].set_index("task")
+    # elsewhere for A: 0.9 has (-0.1 + 0.3) / 2, 0.8 has (0.2 + 0.05) / 2
+    assert rows.temperature.to_dict() == {"A": "0.8", "B": "0.9", "C": "0.8"}
+    assert np.allclose(rows.difference, [0.1, -0.1, 0.05])
+    total = frame[frame.scope == "held-out overall"].iloc[0]
+    assert (total.temperature, total["items"]) == ("chosen", 150)
+    assert np.isclose(total.difference, 0.05 / 3)
+
+
+def test_the_baseline_is_held_out_when_nothing_gains_elsewhere(tmp_path):
+    rng = np.random.default_rng(2)
+    with Store(tmp_path) as store:
+        for task, gain in [("A", -0.1), ("B", -0.2)]:
+            before, after = noisy(rng, 50, gain)
+            add(store, replace(UNIT, task=task), before)
+            add(store, replace(UNIT, task=task, temperature="0.9"), after)
+    rows = compare(tmp_path).query("scope == 'held-out'")
+    assert rows.temperature.tolist() == ["1", "1"]
+    assert rows[["difference", "low", "high"]].to_numpy().tolist() == [[0.0] * 3] * 2
+    assert rows.p.tolist() == [1, 1]
+
+
+def test_another_task_changes_no_interval(filled):
+    out, _ = filled
+    before = compare(out).query("scope == 'task'")
+    with Store(out) as store:
+        for temperature in ("1.0", "0.9"):
+            add(store, replace(UNIT, task="0", temperature=temperature), np.arange(20.0))
+    with pytest.warns(UserWarning, match="2 of 3 settings lack some of the 4 tasks, and are left out of the held-out"):
+        after = compare(out).query("scope == 'task' and task != '0'")
+    columns = ["task", "subset", "difference", "low", "high", "p"]
+    pd.testing.assert_frame_equal(before[columns].reset_index(drop=True), after[columns].reset_index(drop=True))
+
+
+def test_tasks_of_the_same_size_are_resampled_independently(tmp_path):
+    before, after = noisy(np.random.default_rng(4), 100)
+    with Store(tmp_path) as store:
+        for task in ("A", "B"):
+            add(store, replace(UNIT, task=task), before)
+            add(store, replace(UNIT, task=task, temperature="0.9"), after)
+    frame = compare(tmp_path)
+    one, both = frame[frame.scope == "task"].half_width.mean(), frame[frame.scope == "overall"].half_width.iloc[0]
+    assert np.isclose(both, one / np.sqrt(2), rtol=0.08), "not equal to one, as with one stream for both"
+
+
+@pytest.mark.parametrize("label", ["1", "1.0", "1.00"])
+def test_the_baseline_is_a_number_not_a_spelling(tmp_path, label):
+    before, after = noisy(np.random.default_rng(5), 30)
+    with Store(tmp_path) as store:
+        add(store, replace(UNIT, temperature=label), before)
+        add(store, replace(UNIT, temperature="0.9"), after)
+    assert compare(tmp_path).query("scope == 'task'").temperature.tolist() == ["0.9"]
+
+
+def test_another_baseline_is_compared_in_the_same_layers(tmp_path):
+    rng = np.random.default_rng(6)
+    scores = {(t, layers): rng.random(30) for t in ("1.0", "0.9", "0.8") for layers in ("all", "last:3")}
+    with Store(tmp_path) as store:
+        for (temperature, layers), values in scores.items():
+            add(store, replace(UNIT, temperature=temperature, layers=layers), values)
+    rows = compare(tmp_path, baseline=0.9).query("scope == 'task'")
+    assert len(rows) == 4
+    for row in rows.itertuples():
+        expected = scores[row.temperature, row.layers].mean() - scores["0.9", row.layers].mean()
+        assert np.isclose(row.difference, expected)
+
+
+@pytest.mark.parametrize("field", ["model", "model_hash", "max_seq_length", "dtype"])
+def test_only_the_same_model_length_and_dtype_are_compared(tmp_path, field):
+    before, after = noisy(np.random.default_rng(7), 30)
+    other = {field: 512 if field == "max_seq_length" else "other"}
+    with Store(tmp_path) as store:
+        add(store, UNIT, before)
+        add(store, replace(UNIT, temperature="0.9", **other), after)
+    with pytest.raises(ValueError, match="evaluate"):
+        compare(tmp_path)
+    with Store(tmp_path) as store:
+        add(store, replace(UNIT, **other), before + 1)
+    with pytest.warns(UserWarning, match="left out: minilm has results only at the baseline temperature 1"):
+        frame = compare(tmp_path)
+    assert np.isclose(frame.query("scope == 'task'").difference, (after - before).mean() - 1).all()
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no results in"):
+        compare(tmp_path)
+    Store(tmp_path).close()
+    with pytest.raises(ValueError, match=r"no finished results in .*: run tempscale evaluate first"):
+        compare(tmp_path)
+
+
+def test_no_baseline(tmp_path):
+    with Store(tmp_path) as store:
+        for temperature in ("0.9", "0.8"):
+            add(store, replace(UNIT, temperature=temperature), np.arange(20.0))
+    message = "no results of minilm at the baseline temperature 1, only 0.8, 0.9: evaluate it too, or name another"
+    with pytest.raises(ValueError, match=message):
+        compare(tmp_path)
+
+
+def test_only_one_temperature(tmp_path):
+    with Store(tmp_path) as store:
+        add(store, UNIT, np.arange(20.0))
+    with pytest.raises(ValueError, match="minilm has results only at the baseline temperature 1: evaluate others"):
+        compare(tmp_path)
+
+
+def test_no_task_has_both(tmp_path):
+    with Store(tmp_path) as store:
+        add(store, UNIT, np.arange(20.0))
+        add(store, replace(UNIT, task="B", temperature="0.9"), np.arange(20.0))
+    with (
+        pytest.warns(UserWarning, match=r"left out: B \(test, default\) has no result of minilm at the baseline"),
+        pytest.raises(ValueError, match=r"no task in .* has both a baseline and another temperature"),
+    ):
+        compare(tmp_path)
+
+
+def test_changed_data_is_not_compared(tmp_path):
+    with Store(tmp_path) as store:
+        add(store, UNIT, np.arange(20.0))
+        add(store, replace(UNIT, task="B"), np.arange(20.0))
+        add(store, replace(UNIT, task="B", temperature="0.9"), np.arange(20.0))
+        add(store, replace(UNIT, temperature="0.9", data_hash="new"), np.arange(20.0))
+    with pytest.warns(UserWarning, match=r"left out: A \(test, default\) .* on the same data"):
+        assert set(compare(tmp_path).query("scope == 'task'").task) == {"B"}
+
+
+def test_other_items_are_an_error(tmp_path):
+    with Store(tmp_path) as store:
+        add(store, UNIT, np.arange(20.0))
+        add(store, replace(UNIT, temperature="0.9"), np.arange(20.0), names=[f"q{i}" for i in range(20)])
+    with pytest.raises(
+        ValueError, match=r"A \(test, default\): temperature 0.9 has other items \(20\) than the baseline"
+    ):
+        compare(tmp_path)
+
+
+def test_small_bins_and_tasks_get_no_interval(tmp_path):
+    with Store(tmp_path) as store:
+        for temperature in ("1.0", "0.9"):
+            unit = replace(UNIT, temperature=temperature)
+            add(store, unit, np.arange(9.0), tokens=np.arange(9))
+            target = np.repeat([0.0, 1.0], 15)
+            add(store, replace(unit, task="B"), np.arange(30.0), target=target, tokens=np.arange(30))
+    frame = compare(tmp_path, bins=[15])
+    # nine items are too few, and half of B has one rating only, which nothing ranks like
+    assert frame.scope.tolist() == ["task", "task", "overall"]
+    assert frame.low.isna().tolist() == [True, False, False]
