@@ -165,6 +165,7 @@ def _temperatures(embeddings: dict[float, dict[int, Float]], confidence: float) 
     # Each text's mean cosine with the others: (temperatures, lengths, texts).
     h = np.array([[_with_others(x) for x in by_length.values()] for by_length in embeddings.values()])
     rises = h - h[:, :1]
+    rises[:, 0] = np.nan  # the shortest length does not rise over itself
     lengths = list(next(iter(embeddings.values())))
     texts = h.shape[2]
 

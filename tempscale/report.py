@@ -12,15 +12,22 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+# Name and meaning of the measures.
 MEASURES = {
-    "mean_cosine": "mean cosine",
-    "centroid_distance": "distance to the centroid",
-    "effective_rank": "effective rank",
-    "uniformity": "uniformity",
-    "isoscore": "IsoScore",
-    "hubness": "hubness (skew)",
-    "occurrence": "occurrence as neighbour",
-    "energy_distance": "distance to the shortest",
+    "mean_cosine": ("mean cosine", "of two different texts; 1 if all embeddings point the same way"),
+    "centroid_distance": ("distance to the centroid", "of a text's embedding to the mean of the others, on average"),
+    "effective_rank": ("effective rank", "how many directions the embeddings use (RankMe)"),
+    "uniformity": ("uniformity", "lower if they cover the sphere more evenly (Wang and Isola)"),
+    "isoscore": ("IsoScore", "1 if they vary alike along all axes, 0 if along one only"),
+    "hubness": ("hubness", "skew of the numbers of texts that have a text among their 10 nearest"),
+    "occurrence": (
+        "occurrence as neighbour",
+        "among the 10 nearest in a collection of all lengths; above 1, a length takes neighbours from the others",
+    ),
+    "energy_distance": (
+        "distance to the shortest",
+        "energy distance of the distributions, and the p-value of a permutation test that they are one",
+    ),
 }
 
 _CHANGES = ("change", "rise_change")
@@ -43,9 +50,9 @@ def verdict(found: Diagnosis) -> list[str]:
     steps = found.pooling.set_index("effect")
     parts = [f"{name} {_signed(steps.loc[name], 'change')}" for name in steps.index if name not in ("", "total")]
     sentences.append(
-        f"Of the change from the opening to the whole, {_signed(steps.loc['total'], 'change')}, come from "
-        f"{', '.join(parts)}: pooling is what averaging pieces does without any attention between them, attention is "
-        "what reading them together adds to it."
+        f"From a text's opening to the whole of it, the mean cosine changes by {_signed(steps.loc['total'], 'change')}. "
+        f"Taken apart: {', '.join(parts)}. Pooling is what averaging pieces does without any attention between them, "
+        "attention what reading them together adds to it."
     )
     longest = found.temperatures[found.temperatures.length == last.length]
     for _, row in longest[longest.temperature != 1].iterrows():
@@ -61,7 +68,7 @@ def cells(table: "pd.DataFrame") -> list[list[str]]:
     """Return a `collapse_report` as text, a row per measure and a column per length, after a row of headings."""
     lengths = list(dict.fromkeys(table.length))
     rows = [["", *map(str, lengths)]]
-    for measure, title in MEASURES.items():
+    for measure, (title, _) in MEASURES.items():
         part = table[table.measure == measure].set_index("length")
         rows.append([title, *(_value(part.loc[length]) if length in part.index else "" for length in lengths)])
     return rows
@@ -119,6 +126,7 @@ def html(found: Diagnosis, about: Mapping[str, str]) -> str:
         [row.condition, f"{row.cosine:.3f}", row.effect, _signed(row, "change"), _share(row)]
         for _, row in found.pooling.iterrows()
     ]
+    parts.append(_definitions(list(MEASURES.values())))
     headings = ["step", "mean cosine", "effect", "change", "share of the total"]
     parts.append(_table("From a text's opening to the whole text.", [headings, *steps]))
     tempered = [
@@ -137,8 +145,7 @@ def html(found: Diagnosis, about: Mapping[str, str]) -> str:
     hubs = [[_shortened(row.iloc[0]), str(row.iloc[1]), str(row.iloc[2])] for _, row in found.hubs.iterrows()]
     caption = f"Who is a neighbour of too many: how often a text is among the 10 nearest of the {len(found.texts)}."
     parts.append(_table(caption, [["text", f"at {short} tokens", f"at {long} tokens"], *hubs]))
-    facts = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in about.items())
-    parts.append(f"<h2>Made with</h2><dl>{facts}</dl>")
+    parts.append(f"<h2>Made with</h2>{_definitions(list(about.items()))}")
     return _PAGE.format(title=escape(title), body="\n".join(parts))
 
 
@@ -150,6 +157,10 @@ def _table(caption: str, rows: Sequence[Sequence[str]]) -> str:
     )
     table = f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">{table}</div>'
+
+
+def _definitions(pairs: Sequence[tuple[str, str]]) -> str:
+    return "<dl>" + "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in pairs) + "</dl>"
 
 
 def _svg(figure: "Figure") -> str:
