@@ -17,7 +17,15 @@ from tempscale.postprocess import AllButTheTop, Centring, Whitening
 from tempscale.probe import probe
 from tempscale.recorder import UnsupportedModelError
 from tempscale.schedules import Constant, LogLength, PerLayer
-from tempscale.spectrum import dc, filter_rate, filter_rate_qk, frequency_matrix, hc, singular_patterns_qk
+from tempscale.spectrum import (
+    SingularPatterns,
+    dc,
+    filter_rate,
+    filter_rate_qk,
+    frequency_matrix,
+    hc,
+    singular_patterns_qk,
+)
 from tempscale.texts import read_texts
 from tempscale.theory import (
     condensation_sigma,
@@ -36,6 +44,7 @@ __all__ = [
     "LogLength",
     "Patch",
     "PerLayer",
+    "SingularPatterns",
     "UnsupportedModelError",
     "Whitening",
     "collapse_report",

@@ -58,41 +58,65 @@ class CentredAttention:
         self._queries = torch.cat([queries, torch.zeros_like(ones), ones], -1)
         self._buffer = queries.new_empty(g * self._rows * n)
         self._kept: torch.Tensor | None = None
-        self.column_mass = queries.new_zeros(g, n, 1)  # Aᵀ1, what all rows together give to a column
-        self._normalise()
+        self._normalised = False
+        self._column_mass = queries.new_zeros(g, n, 1)  # Aᵀ1, what all rows together give to a column
+
+    @property
+    def kernel(self) -> torch.Tensor:
+        """A vector with (I - J) A kernel = 0: ones, 0 at padding. (g, n, 1)."""
+        return self.real
+
+    @property
+    def rounding(self) -> torch.Tensor:
+        """What rounding leaves of a matrix whose rows are all alike, known after the first product. (g, 1)."""
+        return 8 * torch.finfo(self.real.dtype).eps * self._column_mass.amax(-2).sqrt()
 
     def gram(self, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return u = (I - J) A v and w = Aᵀ(I - J) u for v of shape (g, n, b), in one pass over the blocks.
 
-        The pass is single because the mean row of A v is known before: it is column_massᵀ v / n.
+        The pass is single because the mean row of A v is known before: it is column_massᵀ v / n. Only in the first pass it
+        is not; then the mean of the first real rows stands in, and u and w are corrected at the end. A stand-in of zero
+        would do but for rounding, which must stay small against u even if all rows are nearly the same.
         """
-        mean = self.column_mass.mT @ v / self.count
+        mean = self._column_mass.mT @ v / self.count
+        known = torch.full_like(self.count, self._normalised, dtype=torch.bool)
         u, w = torch.empty_like(v), torch.zeros_like(v.mT, memory_format=torch.contiguous_format)
         for rows, columns in self._blocks():
             weights = self._weights(rows, columns)
-            block = torch.baddbmm(mean, weights, v[:, :columns], beta=-1).mul_(self.real[:, rows])
+            block, real = weights @ v[:, :columns], self.real[:, rows]
+            if not self._normalised:
+                reals = real.sum(-2, keepdim=True)
+                mean = torch.where(known, mean, (block * real).sum(-2, keepdim=True) / reals.clamp(min=1))
+                known |= reals > 0
+            block.sub_(mean).mul_(real)
             w[:, :, :columns].baddbmm_(block.mT, weights)  # uᵀA: faster than Aᵀu in this layout
             u[:, rows] = block
-        rest = u.sum(-2, keepdim=True) / self.count  # rounding
-        return u - rest * self.real, w.mT - self.column_mass * rest
+        self._normalised = True
+        rest = u.sum(-2, keepdim=True) / self.count  # what the stand-in missed, later rounding
+        return u - rest * self.real, w.mT - self._column_mass * rest
 
-    def _normalise(self) -> None:
-        """Find the normaliser of every row and the mass of every column."""
-        for rows, columns in self._blocks():
-            logits = self._logits(rows, columns)
-            largest = logits.amax(-1, keepdim=True)
-            total = logits.sub_(largest).exp_().sum(-1, keepdim=True)
-            normaliser = largest + total.log()
-            real = self.real[:, rows]
-            if not (normaliser.isfinite() & (normaliser > _PADDED / 2))[real > 0].all():
-                raise ValueError(
-                    f"a token in rows {rows.start} to {rows.stop - 1} has no weight to give, its logits are not finite: "
-                    "pass finite q and k, and leave at least one key that bias does not mask"
-                )
-            self._queries[:, rows, -2:-1] = -normaliser
-            self.column_mass[:, :columns].baddbmm_(logits.mT, real / total)
-            if self._rows == self._queries.shape[1]:  # one block is the whole matrix, so it may stay
-                self._kept = logits.div_(total)
+    def _weights(self, rows: slice, columns: int) -> torch.Tensor:
+        """Return the weights of a block, (g, rows, columns); in the first pass, find its normalisers and column masses."""
+        if self._kept is not None:
+            return self._kept
+        logits = self._logits(rows, columns)
+        if self._normalised:
+            return logits.exp_()
+        largest = logits.amax(-1, keepdim=True)
+        total = logits.sub_(largest).exp_().sum(-1, keepdim=True)
+        normaliser = largest + total.log()
+        real = self.real[:, rows]
+        if not (normaliser.isfinite() & (normaliser > _PADDED / 2))[real > 0].all():
+            raise ValueError(
+                f"a token in rows {rows.start} to {rows.stop - 1} has no weight to give, its logits are not finite: "
+                "pass finite q and k, and leave at least one key that bias does not mask"
+            )
+        self._queries[:, rows, -2:-1] = -normaliser
+        weights = logits.div_(total)
+        self._column_mass[:, :columns].baddbmm_(weights.mT, real)
+        if self._rows == self._queries.shape[1]:  # one block is the whole matrix, so it may stay
+            self._kept = weights
+        return weights
 
     def _blocks(self) -> Iterator[tuple[slice, int]]:
         """Yield the rows of each block and how many columns these rows can see."""
@@ -100,9 +124,6 @@ class CentredAttention:
         for start in range(0, n, self._rows):
             stop = min(start + self._rows, n)
             yield slice(start, stop), stop if self._causal else n
-
-    def _weights(self, rows: slice, columns: int) -> torch.Tensor:
-        return self._logits(rows, columns).exp_() if self._kept is None else self._kept
 
     def _logits(self, rows: slice, columns: int) -> torch.Tensor:
         """Return logits minus the row normalisers (0 before they are known), (g, rows, columns), in the buffer."""

@@ -41,6 +41,7 @@ class DocstringRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is unt
     100
     """
 
+    data_loaded: bool
     metadata = TaskMetadata(
         name="DocstringRetrieval",
         description="Find the body of a docstring of a scientific Python package by its first paragraph.",

@@ -5,16 +5,28 @@ its singular values (Ritz values) come up to the largest ones of B. Golub & Kaha
 a random block needs only O(log n / sqrt(tol)) products, whatever the gaps between the singular values.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
-_BLOCK = 32  # vectors that go through the matrix together: several share the cost of making it
+_BLOCK = 32  # vectors that go through the matrix together: they share the cost of making it
 _OVERSAMPLING = 8
 _LARGEST_BASIS = 8  # blocks; then the basis is compressed to its best two blocks (thick restart)
 
-Gram = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+class Matrices(Protocol):
+    """What has to be known of g matrices B."""
+
+    @property
+    def kernel(self) -> torch.Tensor:
+        """(g, n, 1), a non-zero vector with B kernel = 0; where it is 0, so are the columns of B."""
+
+    @property
+    def rounding(self) -> torch.Tensor:
+        """(g, 1), the size of a singular value that rounding makes out of nothing; asked for after a product."""
+
+    def gram(self, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B v, BᵀB v) for v of shape (g, n, b)."""
 
 
 class Triplets(NamedTuple):
@@ -26,22 +38,19 @@ class Triplets(NamedTuple):
     error: torch.Tensor  # (g, count)
 
 
-def block_lanczos(
-    gram: Gram, kernel: torch.Tensor, count: int, tol: float, floor: torch.Tensor, max_passes: int
-) -> Triplets:
-    """Return the `count` largest singular triplets of g matrices B.
+def block_lanczos(matrices: Matrices, count: int, tol: float, max_passes: int) -> Triplets:
+    """Return the `count` largest singular triplets of g matrices; values that rounding cannot tell from 0 are 0.
 
     Args:
-        gram: gives (B v, BᵀB v) of a block v of shape (g, n, b).
-        kernel: (g, n, 1), a non-zero vector with B kernel = 0; where it is 0, so are the columns of B.
+        matrices: g matrices B of shape (n, n).
         count: triplets.
         tol: errors allowed, relative to the largest singular value of each matrix.
-        floor: (g, 1), the size of a singular value that rounding makes out of nothing; values below it are returned as 0.
-        max_passes: calls of gram allowed.
+        max_passes: products allowed.
 
     Raises:
-        RuntimeError: the estimated errors are above tol after max_passes calls.
+        RuntimeError: the estimated errors are above tol after max_passes products.
     """
+    kernel = matrices.kernel
     g, n, _ = kernel.shape
     width = min(max(_BLOCK, count + _OVERSAMPLING), n)
     generator = torch.Generator(kernel.device).manual_seed(0)
@@ -51,12 +60,13 @@ def block_lanczos(
     block = _orthonormal(noise * support, unit) * support
     v = u = w = kernel.new_empty(g, n, 0)
     for _ in range(max_passes):
-        block_u, block_w = gram(block)
+        block_u, block_w = matrices.gram(block)
         v, u, w = torch.cat([v, block], -1), torch.cat([u, block_u], -1), torch.cat([w, block_w], -1)
         small = (u.mT @ u).double()
         squares, mixing = torch.linalg.eigh((small + small.mT) / 2)
         squares, mixing = squares.flip(-1).clamp(min=0), mixing.flip(-1).to(v.dtype)
         found = _triplets(v, u, w, squares, mixing, min(count, v.shape[-1]))
+        floor = matrices.rounding
         values = torch.where(found.values > floor, found.values, 0)
         if (found.error <= tol * values[:, :1] + floor).all():
             return found._replace(values=values)

@@ -62,7 +62,10 @@ def prompts_for(model: str) -> dict[str, str] | None:
     folder = Path(model)
     if not folder.is_dir():
         known = _registered(model)
-        return _prompts(known) if known else _unknown(model)
+        if known is None:
+            _warn_of_family(model)
+            return None
+        return _prompts(known)
     if any(_read(folder / _OWN_CONFIG).get("prompts", {}).values()):
         return None
     named = {source: found for source, name in _names(folder) if (found := _registered(name))}
@@ -80,7 +83,8 @@ def prompts_for(model: str) -> dict[str, str] | None:
                     stacklevel=2,
                 )
             return prompts
-    return _unknown(model)
+    _warn_of_family(model)
+    return None
 
 
 def _first(model: str, named: dict[str, Any]) -> Any:
@@ -96,7 +100,7 @@ def _first(model: str, named: dict[str, Any]) -> Any:
     return known
 
 
-def _unknown(model: str) -> None:
+def _warn_of_family(model: str) -> None:
     family = _FAMILY.search(Path(model).name)
     if family:
         warnings.warn(

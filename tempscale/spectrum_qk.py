@@ -177,9 +177,7 @@ def _patterns(
                     real[heads],
                     causal,
                 )
-                # What rounding leaves of a matrix of rows that are all alike is in proportion to its norm.
-                floor = 8 * torch.finfo(keys.dtype).eps * attention.column_mass.amax(-2).sqrt()
-                results.append(block_lanczos(attention.gram, attention.real, count, tol, floor, max_passes))
+                results.append(block_lanczos(attention, count, tol, max_passes))
     leading = [*temperatures.shape, *batch]
     return Triplets(*(torch.cat(x).reshape(*leading, *x[0].shape[1:]) for x in zip(*results, strict=True)))
 

@@ -7,6 +7,8 @@ import scipy.special
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tempscale import blocked_attention, filter_rate_qk, hc, singular_patterns_qk
 
@@ -320,3 +322,120 @@ def test_a_tolerance_that_is_not_reached_is_an_error():
     q, k = (torch.from_numpy(x) for x in draw(0, 500, 1.0, d=64))
     with pytest.raises(RuntimeError, match=r"relative error of .* in 2 passes, not tol=1.0e-10: allow more passes"):
         filter_rate_qk(q, k, tol=1e-10, max_passes=2)
+
+
+@given(seeds, sizes, st.integers(1, 4))
+def test_theorem_2_is_attained_by_top_patterns_and_by_nothing_else(seed, n, d):
+    q, k = draw(seed, n, 1.0)
+    a = attention(q, k)
+    rng = np.random.default_rng(seed)
+    w, constant = rng.normal(size=(d, d)), rng.normal(size=(1, d))
+    _, sigma, vt = scipy.linalg.svd(a - a.mean(0))
+    left, stretch, _ = scipy.linalg.svd(w)
+
+    def gain(x):
+        return np.linalg.norm(hc(a @ x @ w)) / np.linalg.norm(hc(x))
+
+    bound = sigma[0] * stretch[0]
+    assert gain(np.outer(vt[0], left[:, 0]) + constant) == pytest.approx(bound)
+    # a little of another pattern, or of another direction: less by the second order
+    if n > 2:
+        expected = stretch[0] * np.sqrt((sigma[0] ** 2 + 0.01 * sigma[1] ** 2) / 1.01)
+        assert gain(np.outer(vt[0] + 0.1 * vt[1], left[:, 0])) == pytest.approx(expected)
+    if d > 1:
+        expected = sigma[0] * np.sqrt((stretch[0] ** 2 + 0.01 * stretch[1] ** 2) / 1.01)
+        assert gain(np.outer(vt[0], left[:, 0] + 0.1 * left[:, 1])) == pytest.approx(expected)
+
+
+@given(seeds, st.integers(2, 30), st.integers(1, 4))
+def test_both_bounds_for_several_heads(seed, n, count):
+    rng = np.random.default_rng(seed)
+    a = [attention(*draw(seed + head, n, 1.5)) for head in range(count)]
+    x, value, out = rng.normal(size=(n, 6)), rng.normal(size=(count, 6, 3)), rng.normal(size=(count, 3, 6))
+    y = sum(a[h] @ x @ value[h] @ out[h] for h in range(count))
+    rates = np.array([svdvals(b)[0] for b in a])
+    summed = sum(rates[h] * np.linalg.norm(value[h] @ out[h], 2) for h in range(count))
+    squared = np.linalg.norm(np.concatenate(out), 2) * np.linalg.norm(rates * np.linalg.norm(value, 2, (1, 2)))
+    assert np.linalg.norm(hc(y)) <= min(summed, squared) * np.linalg.norm(hc(x)) * (1 + 1e-12)
+
+
+@given(seeds, st.integers(2, 20))
+def test_rates_of_products(seed, n):
+    a, b = attention(*draw(seed, n, 2.0)), attention(*draw(seed + 1, n, 2.0))
+    assert svdvals(b @ a)[0] <= svdvals(b)[0] * svdvals(a)[0] * (1 + 1e-9) + 1e-14
+
+
+@given(seeds, st.integers(3, 30), st.integers(0, 12))
+def test_convergence_of_power_iteration(seed, n, steps):
+    b = hc(attention(*draw(seed, n, 1.5)))
+    _, sigma, vt = scipy.linalg.svd(b)
+    v = np.random.default_rng(seed + 1).normal(size=n)
+    v /= np.linalg.norm(v)
+    tangent = 1 / (vt[0] @ v) ** 2 - 1
+    for _ in range(steps):
+        v = b.T @ (b @ v)
+        v /= np.linalg.norm(v)
+    lower = sigma[0] / np.sqrt(1 + tangent * (sigma[1] / sigma[0]) ** (4 * steps))
+    assert lower * (1 - 1e-9) <= np.linalg.norm(b @ v) <= sigma[0] * (1 + 1e-9)
+
+
+def test_no_tensor_is_as_large_as_the_matrix():
+    class Largest(TorchDispatchMode):
+        size = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            for tensor in tree_leaves(result):
+                if isinstance(tensor, torch.Tensor):
+                    self.size = max(self.size, tensor.untyped_storage().nbytes())
+            return result
+
+    q, k = torch.randn(2, 3000, 16)
+    with Largest() as seen:
+        filter_rate_qk(q, k, bias=lambda i, j: -0.01 * (i - j).abs(), causal=True)
+    assert seen.size < 4 * 3000**2 / 10
+    with Largest() as seen:
+        attention = (q @ k.mT).softmax(-1)
+    assert seen.size == 4 * attention.numel()
+
+
+@given(seeds, st.integers(2, 60))
+def test_one_pass_gives_both_products(seed, n):
+    q, k = draw(seed, n, 1.5)
+    b = hc(attention(q, k))
+    real = torch.ones(1, n, dtype=torch.bool)
+    scaled, keys = torch.from_numpy(q / np.sqrt(5))[None], torch.from_numpy(k)[None]
+    operator = blocked_attention.CentredAttention(scaled, keys, None, real, causal=False)
+    v = np.random.default_rng(seed).normal(size=(n, 3))
+    for _ in range(2):  # the first pass finds the normalisers, the others use them
+        u, w = operator.gram(torch.from_numpy(v)[None])
+        np.testing.assert_allclose(u[0], b @ v, atol=1e-12)
+        np.testing.assert_allclose(w[0], b.T @ b @ v, atol=1e-12)
+    np.testing.assert_allclose(operator._column_mass[0, :, 0], attention(q, k).sum(0), atol=1e-12)
+
+
+@given(seeds, st.integers(2, 30), st.floats(1e-6, 1))
+def test_what_the_residual_proves(seed, n, noise):
+    b = hc(attention(*draw(seed, n, 1.5)))
+    rng = np.random.default_rng(seed)
+    _, sigma, vt = scipy.linalg.svd(b)
+    v = vt[rng.integers(n)] + noise * rng.normal(size=n)
+    v /= np.linalg.norm(v)
+    square = np.linalg.norm(b @ v) ** 2
+    residual = np.linalg.norm(b.T @ b @ v - square * v)
+    distance = np.sort(np.abs(sigma**2 - square))
+    assert distance[0] <= residual * (1 + 1e-9) + 1e-14
+    assert distance[0] * distance[1] <= residual**2 * (1 + 1e-6) + 1e-14
+    assert np.sqrt(square) <= sigma[0] * (1 + 1e-12)
+
+
+@given(seeds, st.integers(2, 40), st.floats(0, 8))
+def test_column_mass_bounds_the_rate_from_both_sides(seed, n, strength):
+    a = attention(*draw(seed, n, strength))
+    square = svdvals(a)[0] ** 2
+    assert (a.var(0) * n * n / (n - 1)).max() <= square * (1 + 1e-9) + 1e-14
+    assert square <= a.sum(0).max() * (1 + 1e-9)
+    # doubly stochastic: a mean of permutations
+    rng = np.random.default_rng(seed)
+    doubly = np.mean([np.eye(n)[rng.permutation(n)] for _ in range(3)], axis=0)
+    assert svdvals(doubly)[0] <= 1 + 1e-12

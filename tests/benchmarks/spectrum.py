@@ -51,8 +51,8 @@ def medians(calls, repetitions, device):
 
 
 def passes(q, k):
-    """Return how often filter_rate_qk makes the matrix: to normalise it, and for every product."""
-    made, gram = [1], CentredAttention.gram
+    """Return how often filter_rate_qk makes the matrix."""
+    made, gram = [0], CentredAttention.gram
 
     def counted(self, v):
         made[0] += self._kept is None
