@@ -5,16 +5,28 @@
 0.0
 """
 
-from tempscale.collapse import pairwise_cosine
+from tempscale.collapse import collapse_report, pairwise_cosine
+from tempscale.compare import compare
 from tempscale.corpus import docstrings
 from tempscale.evaluate import evaluate
 from tempscale.fold import fold
 from tempscale.models import load_model
 from tempscale.patch import Patch, patch
+from tempscale.pooling import explain_collapse
+from tempscale.postprocess import AllButTheTop, Centring, Whitening
 from tempscale.probe import probe
 from tempscale.recorder import UnsupportedModelError
 from tempscale.schedules import Constant, LogLength, PerLayer
-from tempscale.spectrum import dc, filter_rate, frequency_matrix, hc
+from tempscale.spectrum import (
+    SingularPatterns,
+    dc,
+    filter_rate,
+    filter_rate_qk,
+    frequency_matrix,
+    hc,
+    singular_patterns_qk,
+)
+from tempscale.texts import read_texts
 from tempscale.theory import (
     condensation_sigma,
     gaussian_floor,
@@ -26,16 +38,24 @@ from tempscale.theory import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AllButTheTop",
+    "Centring",
     "Constant",
     "LogLength",
     "Patch",
     "PerLayer",
+    "SingularPatterns",
     "UnsupportedModelError",
+    "Whitening",
+    "collapse_report",
+    "compare",
     "condensation_sigma",
     "dc",
     "docstrings",
     "evaluate",
+    "explain_collapse",
     "filter_rate",
+    "filter_rate_qk",
     "fold",
     "frequency_matrix",
     "gaussian_floor",
@@ -47,4 +67,6 @@ __all__ = [
     "patch",
     "probe",
     "random_markov_rate",
+    "read_texts",
+    "singular_patterns_qk",
 ]

@@ -1,4 +1,4 @@
-"""Read attention while a model runs on one text: what softmax or torch's SDPA gets, and what the layers make of it."""
+"""Read attention while a model runs on one text: what softmax or torch's SDPA gets, and the signals around it."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,40 +13,11 @@ from torch.overrides import TorchFunctionMode
 
 from tempscale.recorder import UnsupportedModelError, probing
 from tempscale.tempered import SOFTMAXES
-from tempscale.weights import Rows, logit_rows
+from tempscale.weights import Call
 
 _PRODUCTS = (torch.matmul, torch.bmm, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.bmm)
 # Modules that keep tokens on the last axis.
 _TOKENS_LAST = ("SqueezeBertSelfAttention",)
-
-
-@dataclass
-class Call:
-    """What one call of softmax attention gets, for one text: its logits, or what they are made of."""
-
-    value: torch.Tensor | None = None  # (heads, n, width)
-    logits: torch.Tensor | None = None  # (heads, n, n), complete
-    query: torch.Tensor | None = None  # (heads, n, width)
-    key: torch.Tensor | None = None
-    scale: float = 1.0
-    mask: torch.Tensor | None = None  # broadcasts to (heads, n, n): boolean, or added
-    causal: bool = False
-
-    @property
-    def tokens(self) -> int:
-        """The number of tokens n."""
-        part = self.query if self.logits is None else self.logits
-        assert part is not None
-        return part.shape[-2]
-
-    def rows(self) -> Rows:
-        """Return the logits, a block of rows at a time."""
-        if self.logits is None:
-            assert self.query is not None
-            assert self.key is not None
-            return logit_rows(self.query, self.key, self.scale, self.mask, self.causal)
-        logits = self.logits
-        return lambda start, stop: logits[:, start:stop].to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tempscale.cli_compare import compare
+from tempscale.cli_diagnose import diagnose
 from tempscale.cli_evaluate import evaluate
 from tempscale.cli_spectrum import spectrum
 from tempscale.console import Model, one_sentence, wrong_argument
@@ -33,9 +34,8 @@ def main(
     """Length collapse of text embeddings, and TempScale."""
 
 
-app.command()(evaluate)
-app.command()(spectrum)
-app.command()(compare)
+for command in (diagnose, spectrum, evaluate, compare):
+    app.command()(command)
 
 
 @app.command()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Enough for intervals over texts, few enough for a small machine.
-_TEXTS = 24
+_TEXTS = 16
 
 
 def spectrum(
@@ -30,7 +30,7 @@ def spectrum(
 ) -> None:
     """Measure the filter rate of every attention head, on the same texts cut to several lengths.
 
-    Up to 24 texts that are long enough are drawn with a fixed seed. The table has means over heads and texts with a 95 %
+    Up to 16 texts that are long enough are drawn with a fixed seed. The table has means over heads and texts with a 95 %
     interval over texts; the file has every head on every text, with all that tempscale.probe reads.
     """
     sizes = sorted(numbers("--lengths", lengths, int, _check_length))
@@ -87,7 +87,7 @@ def summarise(table: "pd.DataFrame") -> "pd.DataFrame":
     from scipy import stats
 
     by = ["temperature", "tokens", "layer"]
-    per_text = table.groupby([*by, "text"]).filter_rate.mean().groupby(by)
+    per_text = table.groupby([*by, "text"], sort=False).filter_rate.mean().groupby(by, sort=False)
     summary = per_text.agg(["mean", "sem", "count"])
     half = stats.t.ppf(0.975, np.maximum(summary["count"] - 1, 1)) * summary["sem"]
     above = (table.filter_rate > 1).groupby([table[name] for name in by]).mean()
@@ -122,15 +122,20 @@ def _rendered(summary: "pd.DataFrame") -> Any:
     table = Table(title="Filter rate: mean over heads, with a 95 % interval over texts")
     for heading in ("temperature", "tokens", "layer", "filter rate", "interval", "heads above 1"):
         table.add_column(heading, justify="right")
-    for row in summary.itertuples():
-        interval = f"[{row.low:.2f}, {row.high:.2f}]".replace("[", r"\[")
-        rate = f"{summary['mean'][row.Index]:.2f}"
-        table.add_row(f"{row.temperature:g}", f"{row.tokens}", f"{row.layer + 1}", rate, interval, f"{row.above_1:.0%}")
+    for row in summary.to_dict("records"):
+        table.add_row(
+            f"{row['temperature']:g}",
+            f"{row['tokens']}",
+            f"{row['layer'] + 1}",
+            f"{row['mean']:.2f}",
+            rf"\[{row['low']:.2f}, {row['high']:.2f}]",
+            f"{row['above_1']:.0%}",
+        )
     return table
 
 
 def _long_enough(model: Any, texts: Sequence[str], tokens: int) -> list[str]:
-    """Return up to 24 texts of at least so many tokens, drawn at random with a fixed seed, or raise ValueError."""
+    """Return up to 16 texts of at least so many tokens, drawn at random with a fixed seed, or raise ValueError."""
     distinct = list(dict.fromkeys(texts))
     random.Random(0).shuffle(distinct)
     found: list[str] = []

@@ -104,7 +104,7 @@ def evaluate(
             with Report([job.unit for job in todo], shown=progress) as report:
                 if skipped:
                     report.say(f"Skipped, for having no queries and documents: {', '.join(skipped)}")
-                run = _Run(store, out, report, command or _call(plan))
+                run = Run(store, out, report, command or _call(plan))
                 if engine == "ray":
                     from tempscale.distributed import run_on_ray
 
@@ -124,7 +124,7 @@ def evaluate(
     return units.loc[[job.unit.id for job in sweep.jobs]].reset_index(drop=True)
 
 
-class _Run:
+class Run:
     """Where results go, whoever computes them."""
 
     def __init__(self, store: Store, out: str | Path, report: Report, command: str) -> None:
@@ -148,7 +148,7 @@ class _Run:
         self.report.say(f"{job.part.name}: failed, going on with the rest")
 
 
-def _run_here(sweep: Sweep, jobs: Sequence[Job], run: _Run) -> None:
+def _run_here(sweep: Sweep, jobs: Sequence[Job], run: Run) -> None:
     sweep.encoder.progress = run.report.share
     for job in jobs:
         if not run.wanted(job):

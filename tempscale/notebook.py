@@ -5,12 +5,15 @@ import importlib.resources
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib.metadata import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    import pandas as pd
     from IPython.display import HTML
 
 # Okabe and Ito's palette: eight colours that people with any colour vision tell apart. Black comes last.
@@ -60,6 +63,24 @@ def glue(**values: float | int | str) -> None:
         plain = value.item() if hasattr(value, "item") else value
         print(f"{name} = {plain:.6g}" if isinstance(plain, float) else f"{name} = {plain}")
         _record(name, repr(plain))
+
+
+def read_results(name: str) -> "pd.DataFrame":
+    """Return a table of measured results: the book's own file, or, in a notebook by itself, the repository's.
+
+    Args:
+        name: of a CSV file in book/results, which begins with comment lines that say what it was made with.
+
+    Raises:
+        OSError: neither is there.
+    """
+    import pandas as pd
+
+    file = Path("results", name)
+    if file.is_file():
+        return pd.read_csv(file, comment="#")
+    links = dict(link.split(", ", 1) for link in metadata("tempscale").get_all("Project-URL") or [])
+    return pd.read_csv(f"{links['Repository']}/raw/HEAD/book/results/{name}", comment="#")
 
 
 def slider(

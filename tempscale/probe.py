@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from tempscale.capture import Call, Capture, Layer
+from tempscale.capture import Capture, Layer
 from tempscale.models import max_positions
 from tempscale.patch import FOLDED
 from tempscale.recorder import find_transformer
 from tempscale.schedules import PerLayer
-from tempscale.spectrum import filter_rate, hc
-from tempscale.weights import attention, summarise
+from tempscale.spectrum import hc
+from tempscale.weights import Call, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,11 +97,10 @@ def probe(
 
 def _measure(call: Call, window: int) -> dict[str, torch.Tensor]:
     """Return what one attention call says of each head, with the norms of HC[V] and of HC[A V]."""
-    rows = call.rows()
-    found = summarise(rows, call.tokens, window=window, value=call.value)
+    found = summarise(call, window=window)
     unknown = torch.full_like(found.entropy, torch.nan)
     return {
-        "filter_rate": filter_rate(attention(rows, call.tokens)),
+        "filter_rate": call.filter_rate(),
         "logit_std": found.logit_std,
         "entropy": found.entropy,
         "column_mass": found.column_mass,

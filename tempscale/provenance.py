@@ -51,13 +51,13 @@ def _weights(name: str, transformer: Any) -> str:
 
 
 def write_table(table: "pd.DataFrame", path: Path, about: dict[str, str]) -> None:
-    """Write a table as CSV, five digits a number, below a comment line for each fact: `pandas.read_csv(path, comment="#")`.
+    """Write a table as CSV, four digits a number, below a comment line for each fact: `pandas.read_csv(path, comment="#")`.
 
     >>> import pandas, tempfile
     >>> path = Path(tempfile.mkdtemp()) / "table.csv"
     >>> write_table(pandas.DataFrame({"rate": [1 / 3]}), path, {"model": "minilm"})
     >>> path.read_text()
-    '# model: minilm\\nrate\\n0.33333\\n'
+    '# model: minilm\\nrate\\n0.3333\\n'
     """
     facts = "".join(f"# {key}: {' '.join(value.split())}\n" for key, value in about.items())
-    path.write_text(facts + table.to_csv(index=False, float_format="%.5g", lineterminator="\n"), encoding="utf-8")
+    path.write_text(facts + table.to_csv(index=False, float_format="%.4g", lineterminator="\n"), encoding="utf-8")

@@ -5,14 +5,21 @@ along the tokens. Frequency 0 (DC, "direct current") is the mean token; everythi
 components") is what tells the tokens apart. Notation of Wang et al., ICLR 2022, and of arXiv 2410.24200.
 """
 
-from typing import TypeVar
-
-import numpy as np
-import numpy.typing as npt
 import torch
 
-# A function of this module returns the kind of array that it was given.
-Array = TypeVar("Array", torch.Tensor, npt.NDArray[np.floating])
+from tempscale.arrays import Array, at_least_float32, floating, like
+from tempscale.spectrum_qk import SingularPatterns, filter_rate_qk, singular_patterns_qk
+
+__all__ = [
+    "Array",
+    "SingularPatterns",
+    "dc",
+    "filter_rate",
+    "filter_rate_qk",
+    "frequency_matrix",
+    "hc",
+    "singular_patterns_qk",
+]
 
 # How far a row may be from summing to 1: rounding of a softmax over thousands of tokens stays well inside.
 _ROW_SUM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
@@ -32,12 +39,13 @@ def dc(x: Array) -> Array:
 
     Source: DC[x] = (1/n) 1 1ᵀ x, arXiv 2410.24200 (after Wang et al. 2022).
 
+    >>> import numpy as np
     >>> dc(np.array([[1.0, 0.0], [3.0, 0.0]]))
     array([[2., 0.],
            [2., 0.]])
     """
-    signal = _floating(x)
-    return _like(signal.mean(-2, keepdim=True).expand(signal.shape).clone(), x)
+    signal = floating(x)
+    return like(signal.mean(-2, keepdim=True).expand(signal.shape).clone(), x)
 
 
 def hc(x: Array) -> Array:
@@ -54,12 +62,13 @@ def hc(x: Array) -> Array:
 
     Source: HC[x] = (I - (1/n) 1 1ᵀ) x, arXiv 2410.24200.
 
+    >>> import numpy as np
     >>> hc(np.array([[1.0, 0.0], [3.0, 0.0]]))
     array([[-1.,  0.],
            [ 1.,  0.]])
     """
-    signal = _floating(x)
-    return _like(signal - signal.mean(-2, keepdim=True), x)
+    signal = floating(x)
+    return like(signal - signal.mean(-2, keepdim=True), x)
 
 
 def frequency_matrix(attn: Array) -> Array:
@@ -77,12 +86,13 @@ def frequency_matrix(attn: Array) -> Array:
     Raises:
         ValueError: not square, or not floating point.
 
+    >>> import numpy as np
     >>> frequency_matrix(np.array([[0.75, 0.25], [0.25, 0.75]])).real.round(6)
     array([[1. , 0. ],
            [0. , 0.5]])
     """
-    matrix = _at_least_float32(_square(_floating(attn)))
-    return _like(torch.fft.ifft(torch.fft.fft(matrix, dim=-2, norm="ortho"), dim=-1, norm="ortho"), attn)
+    matrix = at_least_float32(_square(floating(attn)))
+    return like(torch.fft.ifft(torch.fft.fft(matrix, dim=-2, norm="ortho"), dim=-1, norm="ortho"), attn)
 
 
 def filter_rate(attn: Array) -> Array:
@@ -108,37 +118,18 @@ def filter_rate(attn: Array) -> Array:
     >>> filter_rate(torch.eye(4))
     tensor(1.)
     """
-    matrix = _square(_floating(attn))
-    rows = _at_least_float32(matrix)
+    matrix = _square(floating(attn))
+    rows = at_least_float32(matrix)
     deviation = (rows.sum(-1) - 1).abs().max().item()
     if not deviation <= _ROW_SUM_TOLERANCE[matrix.dtype]:
         raise ValueError(
             f"the rows of an attention matrix sum to 1, but here a row is off by {deviation:.3g}: "
             "apply softmax over the last axis first"
         )
-    return _like(torch.linalg.matrix_norm(rows - rows.mean(-2, keepdim=True), ord=2), attn)
-
-
-def _floating(x: Array) -> torch.Tensor:
-    """Return x as a floating-point tensor with a token axis, sharing memory where it can."""
-    tensor = torch.as_tensor(x)
-    if not tensor.is_floating_point():
-        raise ValueError(f"expected floating-point values, not {tensor.dtype}: convert them first")
-    if tensor.ndim < 2 or tensor.shape[-2] == 0:
-        raise ValueError(f"expected shape (..., n, d) with n >= 1 tokens on axis -2, not {tuple(tensor.shape)}")
-    return tensor
+    return like(torch.linalg.matrix_norm(rows - rows.mean(-2, keepdim=True), ord=2), attn)
 
 
 def _square(x: torch.Tensor) -> torch.Tensor:
     if x.shape[-1] != x.shape[-2]:
         raise ValueError(f"expected attention of shape (..., n, n), not {tuple(x.shape)}")
     return x
-
-
-def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
-
-
-def _like(result: torch.Tensor, given: Array) -> Array:
-    """Return the result as NumPy where NumPy was given."""
-    return result if isinstance(given, torch.Tensor) else result.numpy()

@@ -167,8 +167,9 @@ def length_matched_temperature(
     """Return the temperature that keeps `random_markov_rate` of n tokens at its value for a reference length.
 
     τ(n) = σₛ / sqrt(ln(1 + c n)), with c such that τ(reference_length) = temperature. So
-    random_markov_rate(n, σₛ / τ(n)) is the same number for every n. It falls like 1 / sqrt(ln n) for long texts; there
-    σₛ / τ(n) leaves the range of that law (see there), and the true filter rate rises above the number.
+    random_markov_rate(n, σₛ / τ(n)) is the same number for every n. It falls like n^(-1/2) while σₛ / τ(n) is small, and
+    like 1 / sqrt(ln n) in the end; there σₛ / τ(n) is out of that law's range (see there), and the true filter rate
+    rises above the number.
 
     Args:
         n: tokens, at least 1.

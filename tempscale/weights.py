@@ -1,17 +1,94 @@
-"""Statistics of attention weights, computed a block of rows at a time: no n x n matrix is kept."""
+"""Attention weights of one text: their statistics, a block of rows at a time, so that no n x n matrix is kept."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from tempscale.spectrum import filter_rate_qk, hc
+
 # Numbers in a block of rows, over all heads: 64 MiB in single precision.
 _BLOCK = 2**24
 # Masks are minus 10 000 or below, and so far below its row's largest logit a weight is zero.
 _MASKED = -5000.0
 
-# From the first and last row of a block to its complete logits (heads, rows, n) in single precision or better.
-Rows = Callable[[int, int], torch.Tensor]
+_SHORT = 256  # tokens
+_TOLERANCE = 1e-5  # relative error of a filter rate
+
+
+@dataclass
+class Call:
+    """What one call of softmax attention gets, for one text: its complete logits, or what they are made of.
+
+    Attributes:
+        value: (heads, n, width), if known.
+        logits: (heads, n, n), complete; else scale * query . key + mask are.
+        query: (heads, n, width), after norms, rotary embeddings and biases.
+        key: the same; as many heads.
+        scale: of their products.
+        mask: broadcasts to (heads, n, n): boolean, True where a key is seen, or numbers to add.
+        causal: keys that come later are masked, too.
+    """
+
+    value: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    query: torch.Tensor | None = None
+    key: torch.Tensor | None = None
+    scale: float = 1.0
+    mask: torch.Tensor | None = None
+    causal: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens n."""
+        return self._given.shape[-2]
+
+    @property
+    def _given(self) -> torch.Tensor:
+        given = self.query if self.logits is None else self.logits
+        assert given is not None
+        return given
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Return the logits of some rows (heads, stop - start, n), in single precision or better."""
+        dtype = torch.promote_types(self._given.dtype, torch.float32)
+        if self.query is None or self.key is None:
+            return self._given[:, start:stop].to(dtype)
+        logits = (self.query[:, start:stop].to(dtype) * self.scale) @ self.key.to(dtype).mT
+        index = torch.arange(self.tokens, device=logits.device)
+        if self.causal:
+            logits.masked_fill_(index > index[start:stop, None], -torch.inf)
+        bias = self.bias()
+        return logits if bias is None else logits + bias(index[start:stop, None], index)
+
+    def bias(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None:
+        """Return the mask as numbers to add, of some rows (r, 1) and the first columns (c,): (..., r, c)."""
+        mask = self.mask
+        if mask is None:
+            return None
+
+        def block(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+            part = (mask if mask.shape[-2] == 1 else mask[..., rows[:, 0], :])[..., : len(columns)]
+            if part.dtype is torch.bool:
+                return torch.zeros(part.shape, device=part.device).masked_fill_(~part, -torch.inf)
+            return part
+
+        return block
+
+    def filter_rate(self) -> torch.Tensor:
+        """Return the filter rate of each head; of short texts, where it is faster, from the whole matrix."""
+        if self.tokens <= _SHORT:
+            logits, seen = _relative(self.rows(0, self.tokens))
+            weights = logits.exp() * seen
+            centred = hc(weights / weights.sum(-1, keepdim=True))
+            squares: torch.Tensor = torch.linalg.eigvalsh(centred @ centred.mT)[..., -1]
+            return squares.clamp(min=0).sqrt()
+        if self.query is None or self.key is None:
+            nothing = self._given.new_zeros(*self._given.shape[:2], 1)
+            return filter_rate_qk(nothing, nothing, bias=self._given, tol=_TOLERANCE)
+        return filter_rate_qk(
+            self.query, self.key, scale=self.scale, bias=self.bias(), causal=self.causal, tol=_TOLERANCE
+        )
 
 
 @dataclass
@@ -25,23 +102,22 @@ class Weights:
     attended: torch.Tensor | None
 
 
-def summarise(rows: Rows, n: int, *, window: int, value: torch.Tensor | None = None) -> Weights:
-    """Return statistics of A = softmax(S) over all rows.
+def summarise(call: Call, *, window: int) -> Weights:
+    """Return statistics of the attention weights A over all rows, and A @ value as `attended`.
 
     Args:
-        rows: the logits S, a block of rows at a time.
-        n: number of tokens.
+        call: of attention.
         window: local is what is at most so many tokens away.
-        value: (heads, n, width), to get A @ value as `attended`.
     """
-    heads, start = rows(0, 1).shape[0], 0
+    n, start = call.tokens, 0
+    heads = call.rows(0, 1).shape[0]
     size = max(1, _BLOCK // (heads * n))
     positions = torch.arange(n)
     parts: dict[str, list[torch.Tensor]] = {"variance": [], "entropy": [], "near": [], "attended": []}
     columns = torch.zeros(heads, n, dtype=torch.float64)
     while start < n:
         stop = min(start + size, n)
-        logits, seen = centred(rows(start, stop))
+        logits, seen = _relative(call.rows(start, stop))
         columns, positions = columns.to(logits.device), positions.to(logits.device)
         count = seen.sum(-1)
         mean = logits.sum(-1) / count
@@ -53,8 +129,8 @@ def summarise(rows: Rows, n: int, *, window: int, value: torch.Tensor | None = N
         near = (positions[start:stop, None] - positions).abs() <= window
         parts["near"].append((weights * near).sum(-1))
         columns += weights.sum(-2)
-        if value is not None:
-            parts["attended"].append(weights @ value.to(weights.dtype))
+        if call.value is not None:
+            parts["attended"].append(weights @ call.value.to(weights.dtype))
         start = stop
     over_rows = {name: torch.cat(blocks, 1).double() for name, blocks in parts.items() if blocks}
     return Weights(
@@ -66,47 +142,8 @@ def summarise(rows: Rows, n: int, *, window: int, value: torch.Tensor | None = N
     )
 
 
-def centred(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _relative(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return logits less the largest of their row, zero where masked; and where they are not masked."""
     logits = logits - logits.amax(-1, keepdim=True)
     seen = logits > _MASKED
     return logits.masked_fill_(~seen, 0.0), seen
-
-
-def attention(rows: Rows, n: int) -> torch.Tensor:
-    """Return all weights (heads, n, n), for short texts."""
-    logits, seen = centred(rows(0, n))
-    weights = logits.exp() * seen
-    return weights / weights.sum(-1, keepdim=True)
-
-
-def logit_rows(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    scale: float,
-    mask: torch.Tensor | None = None,
-    causal: bool = False,
-) -> Rows:
-    """Return the complete logits of queries and keys (heads, n, width), as `summarise` wants them.
-
-    Args:
-        query: after norms, rotary embeddings and biases.
-        key: the same; as many heads.
-        scale: the logits are scale * query . key + mask.
-        mask: broadcasts to (heads, n, n): boolean, True where a key is seen, or numbers to add.
-        causal: mask the keys that come later.
-    """
-    dtype = torch.promote_types(query.dtype, torch.float32)
-    query, key = query.to(dtype) * scale, key.to(dtype)
-    positions = torch.arange(query.shape[-2], device=query.device)
-
-    def rows(start: int, stop: int) -> torch.Tensor:
-        logits = query[:, start:stop] @ key.mT
-        if causal:
-            logits.masked_fill_(positions > positions[start:stop, None], -torch.inf)
-        if mask is None:
-            return logits
-        block = mask if mask.shape[-2] == 1 else mask[..., start:stop, :]
-        return logits.masked_fill_(~block, -torch.inf) if block.dtype is torch.bool else logits + block
-
-    return rows

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-# Logits with a standard deviation of a few units, like those of trained heads.
+# Weights so wide that attention is far from uniform: with logits near zero every temperature would be right.
 COMMON = {
     "vocab_size": 97,
     "hidden_size": 32,

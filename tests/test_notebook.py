@@ -10,7 +10,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from tempscale.notebook import PALETTE, glue, slider, use_style
+from tempscale.notebook import PALETTE, glue, read_results, slider, use_style
 
 
 def test_glue_prints_and_leaves_the_exact_value_for_the_prose():
@@ -81,3 +81,15 @@ def test_slider_carries_its_data():
 def test_slider_refuses(panels, readouts, message):
     with pytest.raises(ValueError, match=message):
         slider("demo", "temperature", [0.5, 1], panels, readouts)
+
+
+def test_results_are_the_books_or_the_repositorys(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr("pandas.read_csv", lambda source, comment: asked.append((str(source), comment)))
+    read_results("table.csv")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "table.csv").touch()
+    read_results("table.csv")
+    assert asked[1] == ("results/table.csv", "#")
+    assert re.fullmatch(r"https://.+/raw/HEAD/book/results/table\.csv", asked[0][0])

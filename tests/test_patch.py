@@ -2,6 +2,7 @@
 
 import functools
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from official import TEMPERATURES as TEMPERATURES_OF_OFFICIAL
 from official import texts as texts_of_official
 from oracle import agreement, batch, eager_output
 from torch import nn
-from transformers import BertModel
+from transformers import BertModel, PretrainedConfig, PreTrainedModel
 
 import tempscale
 from tempscale import Constant, LogLength, Patch, PerLayer, UnsupportedModelError, patch
@@ -76,6 +77,50 @@ def test_flex_attention(row):
     torch._dynamo.reset()
 
 
+def attention_of_unpadded_sequences(module, query, key, value, attention_mask, scaling, softcap=None, **options):
+    """Compute what flash attention does, from its arguments alone: no logits, no softmax, a mask of padding only."""
+    causal = options.get("is_causal")
+    causal = module.is_causal if causal is None else causal
+    key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], 1) for x in (key, value))
+    output = torch.zeros_like(query)
+    for index in range(len(query)):
+        mask = torch.ones(query.shape[2]) if attention_mask is None else attention_mask[index]
+        q, k, v = (x[index][:, mask.bool()].double() for x in (query, key, value))
+        logits = q @ k.mT * scaling
+        logits = logits if softcap is None else softcap * (logits / softcap).tanh()
+        weights = (logits - logits.amax(-1, keepdim=True)).exp()
+        weights = weights.tril() if causal else weights
+        output[index, :, mask.bool()] = (weights / weights.sum(-1, keepdim=True) @ v).to(output.dtype)
+    return output.transpose(1, 2), None
+
+
+@pytest.mark.parametrize("row", ["BERT", "ModernBERT", "Qwen3", "Gemma 2"])
+def test_a_backend_with_the_arguments_of_flash_attention(row):
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import flash_attention_mask
+
+    AttentionInterface.register("tempscale_test_flash", attention_of_unpadded_sequences)
+    AttentionMaskInterface.register("tempscale_test_flash", flash_attention_mask)
+    model = by_name(row).build()
+    if not hasattr(sys.modules[type(model).__module__], "ALL_ATTENTION_FUNCTIONS"):
+        pytest.skip(f"{row} does not call transformers' attention interface in this version")
+    model.config._attn_implementation = "tempscale_test_flash"
+    with patch(model, 0.5) as active:
+        found = agreement(model, reference(row), 0.5)
+        assert found.error <= found.tolerance < found.effect
+        if row == "Gemma 2":  # whose soft cap only softmax itself could divide by sequence
+            with pytest.raises(UnsupportedModelError, match="Gemma2Attention"):
+                active.temperature = LogLength(4)
+            assert active.temperature == 0.5
+            return
+        active.temperature = LogLength(4)
+        together = run(model)
+    inputs = batch()
+    for index, length in enumerate(inputs["attention_mask"].sum(1)):
+        oracle = eager_output(reference(row)(torch.float32), inputs, LogLength(4)(length[None]).item())
+        assert (together[index] - oracle[index])[inputs["attention_mask"][index].bool()].abs().max() < 1e-4
+
+
 @pytest.mark.parametrize(
     "file", sorted((Path(__file__).parents[1] / "book" / "results").glob("agreement-*.csv")), ids=str
 )
@@ -125,16 +170,19 @@ def test_a_temperature_by_length_is_that_of_each_sequence_alone(row, implementat
         assert error < tolerance < effect
 
 
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 @ROWS
-def test_at_one_nothing_changes_and_removal_restores_bit_for_bit(row):
-    model = built(row, "eager")
+def test_at_one_nothing_changes_and_removal_restores_bit_for_bit(row, implementation):
+    model = built(row, implementation)
     inputs = batch(model)
     before = run(model, inputs)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     attributes = {name: dict(vars(module)) for name, module in model.named_modules()}
     classes = [type(module) for module in model.modules()]
     with patch(model, 1.0) as active:
-        assert torch.equal(run(model, inputs), before)
+        for temperature in (1.0, PerLayer({-1: 1.0}), LogLength(4, exponent=0)):
+            active.temperature = temperature
+            assert torch.equal(run(model, inputs), before)
         for temperature in (0.7, PerLayer({-1: 0.7}), LogLength(4)):
             active.temperature = temperature
             assert not torch.equal(run(model, inputs), before)
@@ -162,6 +210,20 @@ def test_no_nan_on_padded_or_fully_masked_rows(row, implementation, dtype, tempe
         assert run(model, inputs).isfinite().all()
         active.temperature = LogLength(4, temperature=temperature)
         assert run(model, inputs).isfinite().all()
+
+
+@pytest.mark.parametrize("row", ["BERT", "T5", "Qwen3", "ModernBERT"])
+def test_temperatures_by_layer_and_length_at_once(row):
+    model, inputs = built(row, "sdpa"), batch()
+    by_length = LogLength(4, temperature=0.9)
+    with patch(model, PerLayer([by_length, 0.8, 1.0])) as active:
+        names = [site.name for site in active.sites]
+        together = run(model, inputs)
+    for index, length in enumerate(inputs["attention_mask"].sum(1)):
+        each = dict(zip(names, [by_length(length[None]).item(), 0.8, 1.0], strict=True))
+        oracle = eager_output(reference(row)(torch.float32), inputs, each)
+        kept = inputs["attention_mask"][index].bool()
+        assert (together[index] - oracle[index])[kept].abs().max() < 2e-5 * max(1.0, oracle.abs().max().item())
 
 
 def test_removal_after_an_exception():
@@ -307,6 +369,53 @@ def test_an_implementation_without_softmax_under_a_temperature_inside_softmax_is
     model.config._attn_implementation = "tempscale_test_average"
     with pytest.raises(UnsupportedModelError, match="with its own attention implementation: its output is off by"):
         patch(model, 0.5)
+
+
+class CustomAttention(nn.Module):
+    """Attention as in code that comes with a model; with a gate, a second softmax that is no attention."""
+
+    def __init__(self, gated):
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(32, 32) for _ in range(3))
+        self.gate = nn.Linear(32, 32) if gated else None
+
+    def forward(self, x, mask):
+        logits = 3 * self.q_proj(x) @ self.k_proj(x).mT
+        output = torch.softmax(logits.masked_fill(mask[:, None] == 0, -1e4), dim=-1) @ self.v_proj(x)
+        return output if self.gate is None else output * nn.functional.softmax(self.gate(x), dim=-1)
+
+
+class CustomModel(PreTrainedModel):
+    """A model that transformers does not know."""
+
+    config_class = PretrainedConfig
+
+    def __init__(self, config, gated=False):
+        super().__init__(config)
+        self.embedding = nn.Embedding(97, 32)
+        self.layers = nn.ModuleList(CustomAttention(gated) for _ in range(3))
+
+    def forward(self, input_ids, attention_mask):
+        x = self.embedding(input_ids)
+        for layer in self.layers:
+            x = x + layer(x, attention_mask)
+        return (x,)
+
+
+def custom_model(**options):
+    torch.manual_seed(0)
+    return CustomModel(PretrainedConfig(vocab_size=97, num_attention_heads=1), **options).eval()
+
+
+def test_custom_code_works_or_is_refused():
+    model = custom_model()
+    before, oracle = run(model), eager_output(model, batch(), 0.5)
+    with patch(model, 0.5) as active:
+        assert [source.attribute for source in active.sites[0].sources] == ["q_proj"]
+        assert (run(model) - oracle).abs().max() < 1e-5 < (before - oracle).abs().max() / 100
+    assert torch.equal(run(model), before)
+    with pytest.raises(UnsupportedModelError, match="with its q_proj divided, a softmax of CustomAttention"):
+        patch(custom_model(gated=True), 0.5)
 
 
 class Opaque(nn.Module):

@@ -1,0 +1,39 @@
+"""Results in a folder that is there as a whole or not at all."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def check_new_folder(out: Path) -> None:
+    """Raise ValueError unless a folder can be made there: nothing is ever written over.
+
+    >>> check_new_folder(Path(tempfile.mkdtemp()))
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists and is not an empty folder: name a new one")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise ValueError(f"{out} cannot be made: {parent.name} is not a folder")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Give a folder to write to, and put it in its place when all is written; after an error nothing is left.
+
+    >>> out = Path(tempfile.mkdtemp()) / "results"
+    >>> with new_folder(out) as unfinished:
+    ...     _ = (unfinished / "table.csv").write_text("1")
+    >>> [path.name for path in out.iterdir()]
+    ['table.csv']
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".tempscale-", dir=out.parent))
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)
+        unfinished.replace(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
