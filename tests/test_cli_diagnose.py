@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tempscale import docstrings
+from tempscale.cli import app
 from tempscale.folder import check_new_folder, new_folder
 
 COMMAND = [sys.executable, "-c", "from tempscale.cli import app; app()"]
@@ -62,17 +63,26 @@ def test_a_csv_file_of_texts(tmp_path):
         (("no/such/model", "--texts", "few.jsonl"), 1, "cannot load 'no/such/model'"),
     ],
 )
-def test_one_sentence_for_what_is_wrong(arguments, status, message, tmp_path):
+def test_one_sentence_for_what_is_wrong(arguments, status, message, tmp_path, monkeypatch, capsys):
     (tmp_path / "empty.txt").touch()
     (tmp_path / "binary.txt").write_bytes(b"\0\1\2")
     (tmp_path / "latin.txt").write_bytes("größer\n".encode("latin-1"))
     (tmp_path / "few.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in ("one", "two")))
     before = sorted(tmp_path.iterdir())
-    result = run(*arguments, cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (status, "")
-    assert message in " ".join(result.stderr.split())
-    assert "Traceback" not in result.stderr
+    monkeypatch.chdir(tmp_path)
+    assert app(["diagnose", *arguments], standalone_mode=False) == status
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in " ".join(said.err.split())
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_no_traceback(tmp_path):
+    (tmp_path / "few.txt").write_text("one\ntwo\n")
+    result = run("minilm", "--texts", "few.txt", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1].startswith("tempscale: 0 of 2 different texts have 64 tokens")
+    assert "Traceback" not in result.stderr
 
 
 def test_a_folder_is_there_as_a_whole_or_not_at_all(tmp_path):
