@@ -73,7 +73,7 @@ def evaluate(
         progress: print a line for each unit, and on a terminal a bar, on stderr.
 
     Returns:
-        The finished units that were asked for, in order: `Store.units()` without mteb's raw scores.
+        The finished units that were asked for, in their order, as `Store.units()` gives them but without mteb's raw scores.
 
     Raises:
         PlanError: a task, temperature, side, folder, device or engine that does not exist. Nothing was run.
