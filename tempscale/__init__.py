@@ -8,7 +8,7 @@
 from tempscale.collapse import collapse_report, pairwise_cosine
 from tempscale.compare import compare
 from tempscale.corpus import docstrings
-from tempscale.evaluate import evaluate
+from tempscale.evaluate import EvaluationError, PlanError, evaluate
 from tempscale.fold import fold
 from tempscale.models import load_model
 from tempscale.patch import Patch, patch
@@ -41,9 +41,11 @@ __all__ = [
     "AllButTheTop",
     "Centring",
     "Constant",
+    "EvaluationError",
     "LogLength",
     "Patch",
     "PerLayer",
+    "PlanError",
     "SingularPatterns",
     "UnsupportedModelError",
     "Whitening",

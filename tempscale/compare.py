@@ -74,14 +74,16 @@ def compare(
         seed: of both. Each task has a stream of its own, whatever else the store holds.
 
     Returns:
-        One row for each comparison; `difference` is score minus baseline, in the units of the score. By `scope`:
-        "task": a setting on a task (split, subset). `p_holm` corrects over the tasks of a setting.
-        "length": the items of a task in a bin of `tokens`. `p_holm` corrects over tasks and bins of a setting.
-        "overall": the mean over a setting's tasks, each task counting once. `p_holm` corrects over the settings.
-        "held-out": on this task, the setting with the best mean on all *other* tasks (the baseline is a candidate).
-            `p_holm` corrects over tasks.
-        "held-out overall": the mean of those differences: what choosing on some tasks gained on others; its interval and
-            p-value repeat the choice in every resample (`tempscale.held_out`).
+        One row for each comparison; `difference` is score minus baseline, in the units of the score. The scopes are
+
+        - "task", a setting on a task (split, subset); `p_holm` corrects over the tasks of a setting;
+        - "length", the items of a task in a bin of `tokens`; `p_holm` corrects over tasks and bins of a setting;
+        - "overall", the mean over a setting's tasks, each task counting once; `p_holm` corrects over the settings;
+        - "held-out", on this task, the setting with the best mean on all *other* tasks (the baseline is a candidate);
+          `p_holm` corrects over tasks;
+        - "held-out overall", the mean of those differences, what choosing on some tasks gained on others; its interval
+          and p-value repeat the choice in every resample (`tempscale.held_out`).
+
         A task without scores of items, or with fewer than ten, has a difference but no interval, and no part in the last
         three. `half_width` is about the smallest difference that the items can tell from none.
 

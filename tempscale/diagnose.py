@@ -33,7 +33,7 @@ class Diagnosis:
         texts: those that were cut, at least 40.
         cut: `collapse_report` of the same texts cut to several lengths, at temperature 1.
         natural: `collapse_report` of other texts at their own lengths, in bins; None if fewer than two bins have 40 texts.
-        pooling: `explain_collapse` of the cut texts.
+        pooling: `explain_collapse` of the cut texts, in `pieces` pieces of `piece_tokens` tokens, without special tokens.
         temperatures: a row per temperature and length: mean_cosine; change (against temperature 1), change_low,
             change_high; rise (over the shortest length), rise_change, rise_change_low, rise_change_high. The intervals
             of all temperatures and lengths hold together, those of the changes and those of the rises.
@@ -45,6 +45,8 @@ class Diagnosis:
     cut: "pd.DataFrame"
     natural: "pd.DataFrame | None"
     pooling: "pd.DataFrame"
+    piece_tokens: int
+    pieces: int
     temperatures: "pd.DataFrame"
     hubs: "pd.DataFrame"
 
@@ -96,11 +98,12 @@ def diagnose(
             }
     chosen = [drawn[i] for i in long[:MOST]]
     piece = 32 if lengths[-1] >= 128 else 16
+    pieces = (lengths[-1] - special) // piece
     pooling = explain_collapse(
         model,
         chosen,
         piece_tokens=piece,
-        pieces=(lengths[-1] - special) // piece,
+        pieces=pieces,
         confidence=confidence,
         seed=seed,
         progress=work.part(3 * len(cut) * lengths[-1]),
@@ -111,6 +114,8 @@ def diagnose(
         cut=collapse_report(embeddings[1.0], paired=True, confidence=confidence, seed=seed),
         natural=collapse_report(natural, confidence=confidence, seed=seed) if len(natural) > 1 else None,
         pooling=pooling,
+        piece_tokens=piece,
+        pieces=pieces,
         temperatures=_temperatures(embeddings, confidence),
         hubs=_hubs(chosen, embeddings[1.0]),
     )

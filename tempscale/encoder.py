@@ -77,6 +77,7 @@ class Encoder:
         self.mteb_model_meta: Any = None
         self.progress: Callable[[float], None] = lambda share: None
         self.work = Work()
+        self.read = Work()  # all in all
         self._layers, self._apply_to = layers, apply_to
         self._patch: Patch | None = None
         self._temperature: Schedule = 1.0
@@ -183,21 +184,23 @@ class Encoder:
         done, total = 0, sum(lengths) or 1
         with torch.inference_mode():
             for batch, features in ahead(prepare, batches):
-                parts.append(self._forward([unique[index] for index in batch], features, prompt, options))
+                parts.append(self._forward(features, len(batch), options))
                 done += sum(lengths[index] for index in batch)
                 self.progress(done / total)
             found = torch.cat(parts).float().cpu().numpy() if parts else np.zeros((0, 0), dtype=np.float32)
-        self.work.forwarded += sum(lengths)
-        self.work.padded += padded_tokens(lengths, batches)
+        padded = padded_tokens(lengths, batches)
+        for work in (self.work, self.read):
+            work.forwarded += sum(lengths)
+            work.padded += padded
         order = np.empty(len(unique), dtype=np.int64)
         order[[index for batch in batches for index in batch]] = np.arange(len(unique))
         embeddings: Embeddings = found[order[[position[text] for text in texts]]]
         return embeddings
 
-    def _forward(self, texts: list[str], features: Features, prompt: str, options: Features) -> torch.Tensor:
+    def _forward(self, features: Features, texts: int, options: Features) -> torch.Tensor:
         """Run one batch; halve it where memory does not suffice."""
+        device = self.model.device
         try:
-            device = self.model.device
             moved = {
                 name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
                 for name, value in features.items()
@@ -207,7 +210,7 @@ class Encoder:
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            if len(texts) == 1:
+            if texts == 1:
                 raise MemoryError(
                     f"out of memory on {device} with a single text: set a smaller max_seq_length than {self._limit}, or "
                     "dtype float16 or bfloat16"
@@ -215,13 +218,17 @@ class Encoder:
         if device.type == "cuda":
             torch.cuda.empty_cache()
         self.batch_tokens = max(1, self.batch_tokens // 2)
-        half = len(texts) // 2
-        return torch.cat(
-            [
-                self._forward(some, _preprocess(self.model, some, prompt, options), prompt, options)
-                for some in (texts[:half], texts[half:])
-            ]
-        )
+        half = texts // 2
+        first, second = (_part(features, texts, part) for part in (slice(half), slice(half, None)))
+        return torch.cat([self._forward(first, half, options), self._forward(second, texts - half, options)])
+
+
+def _part(features: Features, texts: int, part: slice) -> Features:
+    """Return the features of some of a batch's texts."""
+    return {
+        name: value[part] if isinstance(value, torch.Tensor) and value.shape[:1] == (texts,) else value
+        for name, value in features.items()
+    }
 
 
 def _preprocess(model: "SentenceTransformer", texts: list[str], prompt: str, options: Features) -> Features:

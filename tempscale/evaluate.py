@@ -73,7 +73,7 @@ def evaluate(
         progress: print a line for each unit, and on a terminal a bar, on stderr.
 
     Returns:
-        The finished units that were asked for, in order: `Store.units()` without mteb's raw scores.
+        The finished units that were asked for, in their order, as `Store.units()` gives them but without mteb's raw scores.
 
     Raises:
         PlanError: a task, temperature, side, folder, device or engine that does not exist. Nothing was run.
@@ -149,7 +149,14 @@ class Run:
 
 
 def _run_here(sweep: Sweep, jobs: Sequence[Job], run: Run) -> None:
-    sweep.encoder.progress = run.report.share
+    encoder = sweep.encoder
+
+    def progress(share: float) -> None:
+        # Most tasks encode twice: queries and documents, two sides of pairs, training and test.
+        calls = len(encoder.work.calls)
+        run.report.share((calls - 1 + share) / max(2, calls))
+
+    encoder.progress = progress
     for job in jobs:
         if not run.wanted(job):
             run.report.leave(job.unit)
@@ -162,6 +169,9 @@ def _run_here(sweep: Sweep, jobs: Sequence[Job], run: Run) -> None:
             run.report.leave(job.unit)
         else:
             run.finish(job, measured, items)
+    if encoder.read.padded:
+        padding = 1 - encoder.read.forwarded / encoder.read.padded
+        run.report.say(f"The model read {encoder.read.forwarded} tokens in batches of which {padding:.1%} was padding")
 
 
 def _call(plan: Plan) -> str:

@@ -63,15 +63,17 @@ def write_result(out: str | Path, store: Store, part: Part, unit: Unit) -> None:
     from mteb.results import TaskResult
 
     meta = _meta(unit)
+    parts = store.parts(unit)
     scores = {
-        split: {subset: _of_mteb(json.loads(found)) for subset, found in subsets.items()}
-        for split, subsets in store.parts(unit).items()
+        split: {subset: _of_mteb(json.loads(found)) for subset, (found, _) in subsets.items()}
+        for split, subsets in parts.items()
     }
     if not scores:
         return
     path = ResultCache(Path(out) / "mteb").get_task_result_path(part.name, meta)
     path.parent.mkdir(parents=True, exist_ok=True)
-    result = TaskResult.from_task_results(part.task, scores, evaluation_time=0.0)
+    seconds = sum(took for subsets in parts.values() for _, took in subsets.values())
+    result = TaskResult.from_task_results(part.task, scores, evaluation_time=seconds)
     with replacing(path) as unfinished:
         result.to_disk(unfinished)
     with replacing(path.with_name("model_meta.json")) as unfinished:

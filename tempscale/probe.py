@@ -44,21 +44,21 @@ def probe(
         window: `local_mass` counts tokens that are so near, 2 on either side.
 
     Returns:
-        One row for each text, layer and head, with these columns, without unit where none is named.
+        One row for each text, layer and head. The columns, without unit where none is named, are
 
         - text: number of the text, from 0;
         - tokens: n, special tokens included;
         - temperature: by which the logits of this layer are divided in the probed model;
         - layer, head: from 0, layers in the order of the forward pass;
-        - filter_rate: ||(I - J) A||_2, see `tempscale.filter_rate`; relative error of at most 1e-5;
+        - filter_rate: ||(I - J) A||_2, see `tempscale.filter_rate`; its relative error is at most 1e-5;
         - logit_std: root mean square over rows of the standard deviation of a row's logits, unmasked keys only;
         - entropy: mean over rows, in nats;
         - column_mass: the largest share of the whole attention that one token gets, max_j (1/n) sum_i A_ij; at least 1/n;
         - local_mass: mean over rows of the weight of the tokens at most `window` away;
         - attention_gain: ||HC[A V]|| / ||HC[V]||, what A does to this signal; at most the filter rate;
         - value_gain: ||HC[V]|| / ||HC[x]||, what the value weights do;
-        - path_gain: ||HC[y]|| / ||HC[x]||, where y is the output of the projection that joins all heads, before the
-          residual is added: attention with its value and output weights, one number for the layer;
+        - path_gain: ||HC[y]|| / ||HC[x]||, where y is the output of the projection that joins all heads; a number of the
+          layer: attention with its value and output weights, before the residual is added;
         - block_gain: ||HC[output]|| / ||HC[input]|| of the whole layer, with residual, norms and MLP;
         - hc_dc_input, hc_dc_output: ||HC|| / ||DC|| of the token states before and after the layer.
 

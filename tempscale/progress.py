@@ -27,7 +27,7 @@ class Report:
         self._seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
         self._console = Console(file=sys.stderr, quiet=not shown, highlight=False, soft_wrap=True)
         columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
-        self._bar = Progress(*columns, console=self._console, transient=True)
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=not shown)
         self._id = self._bar.add_task("", total=max(1, len(units)))
         self._done = 0
 

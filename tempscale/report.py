@@ -50,9 +50,9 @@ def verdict(found: Diagnosis) -> list[str]:
     steps = found.pooling.set_index("effect")
     parts = [f"{name} {_signed(steps.loc[name], 'change')}" for name in steps.index if name not in ("", "total")]
     sentences.append(
-        f"From a text's opening to the whole of it, the mean cosine changes by {_signed(steps.loc['total'], 'change')}. "
-        f"Taken apart: {', '.join(parts)}. Pooling is what averaging pieces does without any attention between them, "
-        "attention what reading them together adds to it."
+        f"From the first {found.piece_tokens} tokens to {found.pieces * found.piece_tokens}, without special ones, the "
+        f"mean cosine changes by {_signed(steps.loc['total'], 'change')}. Taken apart: {', '.join(parts)}. Pooling is "
+        "what averaging pieces does without any attention between them, attention what reading them together adds to it."
     )
     longest = found.temperatures[found.temperatures.length == last.length]
     for _, row in longest[longest.temperature != 1].iterrows():
@@ -128,7 +128,12 @@ def html(found: Diagnosis, about: Mapping[str, str]) -> str:
     ]
     parts.append(_definitions(list(MEASURES.values())))
     headings = ["step", "mean cosine", "effect", "change", "share of the total"]
-    parts.append(_table("From a text's opening to the whole text.", [headings, *steps]))
+    parts.append(
+        _table(
+            f"From the opening, {found.piece_tokens} tokens, to all {found.pieces} pieces of that length.",
+            [headings, *steps],
+        )
+    )
     tempered = [
         [
             f"{row.temperature:g}",

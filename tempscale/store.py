@@ -130,15 +130,15 @@ class Store:
         query = "SELECT item, tokens, score, target FROM item WHERE unit = ? ORDER BY position"
         return self._database.execute(query, (unit_id,)).fetchall()
 
-    def parts(self, unit: Unit) -> dict[str, dict[str, str]]:
-        """Return the `scores` of the finished splits and subsets of a unit's task, everything else being equal."""
+    def parts(self, unit: Unit) -> dict[str, dict[str, tuple[str, float]]]:
+        """Return `scores` and `seconds` of the finished splits and subsets of a unit's task, all else being equal."""
         names = [name for name in UNIT if name not in ("split", "subset")]
-        query = f"SELECT split, subset, scores FROM unit WHERE {' AND '.join(f'{name} = ?' for name in names)}"
-        found: dict[str, dict[str, str]] = {}
+        query = f"SELECT split, subset, scores, seconds FROM unit WHERE {' AND '.join(f'{name} = ?' for name in names)}"
+        found: dict[str, dict[str, tuple[str, float]]] = {}
         with self._one_sentence():
-            for split, subset, scores in self._database.execute(query, [getattr(unit, name) for name in names]):
+            for split, subset, *measured in self._database.execute(query, [getattr(unit, name) for name in names]):
                 if self._intact(replace(unit, split=split, subset=subset).id):
-                    found.setdefault(split, {})[subset] = scores
+                    found.setdefault(split, {})[subset] = measured[0], measured[1]
         return found
 
     def add(self, unit: Unit, measured: Measured, items: Iterable[Item]) -> None:

@@ -66,13 +66,15 @@ class Part:
             OSError: neither a folder nor the hub has them.
             ValueError: they are not what the task expects.
         """
+        from datasets.exceptions import DatasetsError
+
         if self.task.data_loaded:
             return
         self.task.rng_state, self.task.np_rng = random.Random(self.task.seed), np.random.default_rng(self.task.seed)
         try:
             with _cache(folder_hash(self.folder) if self.folder else None):
                 self.task.load_data()
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (OSError, ValueError, KeyError, ImportError, DatasetsError) as error:
             raise self.unreadable(error) from error
 
     def fresh(self) -> Any:

@@ -64,10 +64,20 @@ def main():
             number += 1
             out = f"{folder}/out{number}"
             while True:
+                begun = time.monotonic()
                 pid = start(model, data, out)
-                time.sleep(rng.uniform(0, whole))
-                os.kill(pid, signal.SIGKILL)
-                interrupted = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+                moment = rng.uniform(0, whole)
+                ended = 0
+                while not ended and time.monotonic() - begun < moment:
+                    time.sleep(0.005)
+                    ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    assert status == 0
+                    whole = time.monotonic() - begun
+                else:
+                    os.kill(pid, signal.SIGKILL)
+                    ended, status = os.waitpid(pid, 0)
+                interrupted = os.WIFSIGNALED(status)
                 killed += interrupted
                 with Store(out) as store:
                     finished = len(store.units())

@@ -27,9 +27,9 @@ class Wrapped(SentenceTransformer):
 
     def __init__(self, transformer, tokenizer):
         torch.nn.Module.__init__(self)
-        self.auto_model, self._tokenizer = transformer, tokenizer
-        self.add_module("0", torch.nn.Module())
-        self[0].auto_model = transformer
+        first = torch.nn.Module()
+        first.auto_model, self._tokenizer = transformer, tokenizer
+        self.add_module("0", first)
 
     @property
     def tokenizer(self):
@@ -102,9 +102,9 @@ def test_positions_that_begin_after_the_padding_index(minilm, cls):
     ids = [11, 12, 13]
     tokens = torch.tensor([[101, *ids, 102]])
     with torch.inference_mode():
-        plain = model.auto_model(input_ids=tokens, attention_mask=torch.ones_like(tokens))
+        plain = model[0].auto_model(input_ids=tokens, attention_mask=torch.ones_like(tokens))
         position = torch.tensor([[2, 8, 9, 10, 11]])
-        moved = model.auto_model(input_ids=tokens, attention_mask=torch.ones_like(tokens), position_ids=position)
+        moved = model[0].auto_model(input_ids=tokens, attention_mask=torch.ones_like(tokens), position_ids=position)
     for first_position, expected in ((0, plain), (5, moved)):
         found = embed_ids(model, [ids], pooling="mean", first_position=first_position)
         np.testing.assert_allclose(found, expected.last_hidden_state.double().mean(1), atol=1e-5)

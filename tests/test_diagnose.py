@@ -81,6 +81,10 @@ def test_the_accounting_begins_and_ends_with_the_texts_themselves(found):
     steps = found.pooling.set_index("effect")
     np.testing.assert_allclose(steps.change.drop(["", "total"]).sum(), steps.change["total"])
     assert steps.texts.unique().tolist() == [42]
+    assert (found.piece_tokens, found.pieces) == (16, 3)
+    assert verdict(found)[1].startswith(
+        "From the first 16 tokens to 48, without special ones, the mean cosine changes by "
+    )
 
 
 def test_hubs_are_texts_with_most_neighbours(found):

@@ -21,6 +21,7 @@ from tempscale import LogLength, PerLayer, evaluate, patch  # noqa: E402
 from tempscale.bylength import by_length  # noqa: E402
 from tempscale.encoder import Encoder  # noqa: E402
 from tempscale.evaluate import EvaluationError, PlanError  # noqa: E402
+from tempscale.identity import model_hash, prompts_of  # noqa: E402
 from tempscale.store import Store  # noqa: E402
 from tempscale.tasks import find_parts  # noqa: E402
 
@@ -149,6 +150,15 @@ def test_prompts_of_the_model_are_used(data, tmp_path):
         expected = by_mteb(SentenceTransformerEncoderWrapper(plain), loaded(name, data))
         assert found[name] == pytest.approx(expected, abs=1e-5)
         assert (abs(found[name] - without[name]) > 1e-3) == (name != "Banking77Classification")
+
+
+def test_a_local_copy_does_not_lose_the_prompts_of_its_authors(tmp_path):
+    named = Path(write_model(tmp_path)).rename(tmp_path / "intfloat_e5-base-v2")
+    model = tempscale.load_model(str(named), device="cpu")
+    assert not any(model.prompts.values())
+    prompts = prompts_of(model, str(named))
+    assert (prompts["query"], prompts["document"], prompts["STS"]) == ("query: ", "passage: ", "query: ")
+    assert model_hash(model, prompts) != model_hash(model, {})
 
 
 def test_items_of_retrieval_are_the_queries(out, data):

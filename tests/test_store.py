@@ -83,8 +83,8 @@ def test_the_parts_of_a_task(store):
         database.execute("UPDATE unit SET main_score = 7 WHERE subset = 'de'")
     database.close()
     assert store.parts(replace(A_UNIT, split="", temperature="1.0")) == {
-        "test": {"en": "test en 1.0"},
-        "dev": {"en": "dev en 1.0"},
+        "test": {"en": ("test en 1.0", 1.5)},
+        "dev": {"en": ("dev en 1.0", 1.5)},
     }
 
 
