@@ -86,6 +86,8 @@ class Encoder:
 
     def prove(self, temperatures: Sequence[Schedule]) -> None:
         """Put every temperature into the model once, or raise what `patch` raises: before the work, not in the middle."""
+        if self._layers is not None:  # checked also where only 1 is asked for, which takes no patch
+            patch(self.model, 1.0, layers=self._layers).remove()
         for temperature in temperatures:
             self._set(temperature)
         self._set(1.0)

@@ -56,7 +56,7 @@ def layers_setting(layers: Layers | None) -> tuple[str, Layers | None]:
         ValueError: text of another form.
 
     >>> layers_setting("last:3"), layers_setting([2, 0]), layers_setting(None)
-    (('last:3', slice(-3, None, None)), ('0,2', [0, 2]), ('all', None))
+    (('last:3', [-3, -2, -1]), ('0,2', [0, 2]), ('all', None))
     """
     if layers is None or layers == "all":
         return "all", None
@@ -64,7 +64,8 @@ def layers_setting(layers: Layers | None) -> tuple[str, Layers | None]:
         end = re.fullmatch(r"(first|last):([1-9]\d*)", layers)
         if end:
             count = int(end[2])
-            return layers, slice(-count, None) if end[1] == "last" else slice(0, count)
+            # Indices and no slice, which would take more layers than there are without a word.
+            return layers, list(range(-count, 0) if end[1] == "last" else range(count))
         if not re.fullmatch(r"-?\d+(,-?\d+)*", layers):
             raise ValueError(f"cannot read layers {layers!r}: expected all, last:3, first:3, or indices such as 0,1,-1")
         layers = [int(index) for index in layers.split(",")]

@@ -356,8 +356,9 @@ def test_a_loaded_model_is_left_as_it_was(data, model, tmp_path):
     assert plain.max_seq_length == 64
     with patch(plain, 0.5), pytest.raises(ValueError, match="patched already"):
         evaluate(plain, "STSBenchmark", [1.0], out=tmp_path, data_dir=data, progress=False)
-    with pytest.raises(ValueError, match=r"unknown layer 7"):
-        evaluate(plain, "STSBenchmark", [0.5], out=tmp_path, data_dir=data, layers=7, progress=False)
+    for temperature, layers, named in [(0.5, 7, "7"), (1.0, 7, "7"), (0.5, "last:99", "-99")]:
+        with pytest.raises(ValueError, match=f"unknown layer {named}: expected 0 to"):
+            evaluate(plain, "STSBenchmark", [temperature], out=tmp_path, data_dir=data, layers=layers, progress=False)
     assert np.array_equal(plain.encode(["ba de fi"]), before)
 
 
