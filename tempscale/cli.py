@@ -1,7 +1,5 @@
 """The command line."""
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +10,7 @@ from tempscale.cli_diagnose import diagnose
 from tempscale.cli_evaluate import evaluate
 from tempscale.cli_spectrum import spectrum
 from tempscale.console import Model, one_sentence, wrong_argument
+from tempscale.folder import check_new_folder, new_folder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -51,13 +50,9 @@ def fold(
 
     try:
         tempscale.Constant(temperature)
+        check_new_folder(out)
     except ValueError as error:
         wrong_argument(str(error))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        wrong_argument(f"{out} exists and is not an empty folder: name a new one")
-    parent = next(folder for folder in out.absolute().parents if folder.exists())
-    if not parent.is_dir():
-        wrong_argument(f"{out} cannot be made: {parent.name} is not a folder")
     texts = ["A short text.", "A longer one, of several sentences. " * 20]
     with one_sentence():
         typer.echo(f"Loading {model}", err=True)
@@ -66,15 +61,8 @@ def fold(
             layers, patched = len(active.sites), loaded.encode(texts)
         tempscale.fold(loaded, temperature)
         typer.echo(f"Saving to {out}", err=True)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # Complete or not there at all.
-        unfinished = Path(tempfile.mkdtemp(prefix=".tempscale-", dir=out.parent))
-        try:
-            loaded.save_pretrained(str(unfinished))
-            unfinished.chmod(0o755)
-            unfinished.replace(out)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        with new_folder(out) as folder:
+            loaded.save_pretrained(str(folder))
         difference = np.abs(tempscale.load_model(str(out)).encode(texts) - patched).max()
     typer.echo(
         f"{out}: temperature {temperature:g} in {layers} layers of {type(loaded[0].auto_model).__name__}; "

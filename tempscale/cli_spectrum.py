@@ -50,8 +50,12 @@ def spectrum(
     from tempscale.provenance import provenance, write_table
     from tempscale.texts import read_texts
 
+    try:
+        given = None if texts == "docstrings" else read_texts(texts, column)
+    except (OSError, ValueError) as error:
+        wrong_argument(f"--texts: {error}")
     with one_sentence():
-        found = docstrings(["numpy", "scipy"]).text.tolist() if texts == "docstrings" else read_texts(texts, column)
+        found = docstrings(["numpy", "scipy"]).text.tolist() if given is None else given
         typer.echo(f"Loading {model}", err=True)
         loaded = load_model(model)
         limit = max_positions(loaded)

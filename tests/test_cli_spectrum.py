@@ -78,7 +78,7 @@ def test_the_figure(measured):
         (("minilm", "--column", "text"), 2, "--column 'text' is for a file of texts: name one with --texts"),
         (("minilm", "--out", "file/out"), 2, "file/out cannot be made: file is not a folder"),
         (("minilm", "--out", "taken"), 2, "taken/spectrum.csv exists: name another folder, or move it away"),
-        (("minilm", "--texts", "none.txt"), 1, "none.txt"),
+        (("minilm", "--texts", "none.txt"), 2, "--texts: cannot read none.txt"),
         (
             ("minilm", "--texts", "short.txt"),
             1,
