@@ -1,6 +1,8 @@
 # make book, make test: all that is needed is make and Python >= 3.11.
 PYTHON ?= python3
 BIN := .venv/bin
+# Files of tests side by side, one on each core with one thread: more threads than cores wait for each other.
+PARALLEL := -n auto --dist loadfile
 READY := .venv/ready
 
 .PHONY: book test test-oldest format notebooks readme lock clean
@@ -15,7 +17,7 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/jupyter-book build . -W -n --keep-going -q
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL)
 	@echo "All tests passed. Open file://$(CURDIR)/_build/html/index.html"
 
 # The package on the oldest versions that it allows; they warn of what has changed since.
@@ -23,7 +25,7 @@ test-oldest:
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --requirement tests/oldest.txt hatchling editables
 	.venv-oldest/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	.venv-oldest/bin/python -m pytest tempscale tests --ignore tests/book --ignore tests/test_repository.py -o filterwarnings=ignore
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(PARALLEL) tempscale tests --ignore tests/book --ignore tests/test_repository.py -o filterwarnings=ignore
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

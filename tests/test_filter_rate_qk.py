@@ -1,5 +1,7 @@
 """filter_rate_qk and singular_patterns_qk against SciPy's dense SVD, closed forms and what a softmax cannot change."""
 
+import copy
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -237,7 +239,8 @@ def test_patterns_are_singular_triplets(count, strength):
 
 def test_heads_of_a_real_model(minilm):
     """Every head of all-MiniLM-L6-v2 on two padded texts, queries and keys read from its projections."""
-    transformer = minilm[0].auto_model
+    # a copy, since asking for hidden states leaves hooks behind
+    transformer = copy.deepcopy(minilm[0].auto_model)
     texts = ["Return the singular value decomposition of a matrix. " * 12, "A short text, padded to the long one."]
     tokens = minilm.tokenizer(texts, padding=True, return_tensors="pt")
     real = tokens["attention_mask"].bool()
