@@ -80,6 +80,7 @@ def test_other_factors_and_subnormal_numbers_do_not_commute_with_rounding():
     assert (factor * x + factor * y != factor * (x + y)).mean() > 0.1
     smallest = np.finfo(np.float32).smallest_subnormal
     assert np.float32(0.25) * smallest == 0
-    assert np.float32(4) * (np.float32(0.25) * (3 * smallest)) != 3 * smallest
+    three = np.float32(3) * smallest
+    assert np.float32(4) * (np.float32(0.25) * three) != three
     # and in float16 they begin where logits still are
     assert np.finfo(np.float16).tiny > 6e-5
