@@ -1,6 +1,8 @@
 # make book, make test: all that is needed is make and Python >= 3.11.
 PYTHON ?= python3
 BIN := .venv/bin
+# NumPy's matrices are small here: several threads on one mostly wait for each other.
+export OPENBLAS_NUM_THREADS := 1
 # Files of tests side by side, one on each core with one thread: more threads than cores wait for each other.
 PARALLEL := -n auto --dist loadfile
 READY := .venv/ready
