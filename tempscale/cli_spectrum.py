@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tempscale.console import Model, numbers, one_sentence, wrong_argument
+from tempscale.folder import check_can_be_made
 from tempscale.schedules import check_number
 
 if TYPE_CHECKING:
@@ -164,9 +165,10 @@ def _check_length(tokens: int) -> None:
 def _check_folder(out: Path | None) -> None:
     if out is None:
         return
-    parent = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-    if not parent.is_dir():
-        wrong_argument(f"{out} cannot be made: {parent.name} is not a folder")
+    try:
+        check_can_be_made(out)
+    except ValueError as error:
+        wrong_argument(str(error))
     taken = [name for name in ("spectrum.csv", "spectrum.svg") if (out / name).exists()]
     if taken:
         wrong_argument(f"{out / taken[0]} exists: name another folder, or move it away")

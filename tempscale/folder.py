@@ -14,9 +14,17 @@ def check_new_folder(out: Path) -> None:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not an empty folder: name a new one")
-    parent = next(folder for folder in out.absolute().parents if folder.exists())
-    if not parent.is_dir():
-        raise ValueError(f"{out} cannot be made: {parent.name} is not a folder")
+    check_can_be_made(out)
+
+
+def check_can_be_made(out: Path) -> None:
+    """Raise ValueError if a file stands where the folder, or a folder above it, should be.
+
+    >>> check_can_be_made(Path(tempfile.mkdtemp()) / "new" / "folder")
+    """
+    nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"{out} cannot be made: {nearest.name} is not a folder")
 
 
 @contextmanager
