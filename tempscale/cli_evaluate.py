@@ -34,7 +34,11 @@ class Engine(StrEnum):
 def evaluate(
     model: Model,
     tasks: Annotated[
-        str, typer.Option(help="MTEB tasks or benchmarks: 'STS12,SciFact', 'LongEmbed', 'MTEB(eng, v1)'.")
+        str,
+        typer.Option(
+            help="MTEB tasks or benchmarks: 'STS12,SciFact', 'LongEmbed', 'MTEB(eng, v1)'; or a file of your own with "
+            "the columns query and document: mine.csv."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results; call again with it to go on.")],
     temperatures: Annotated[str, typer.Option(help="Numbers; 1.0 is the model as it is.")] = "1.0",

@@ -18,6 +18,9 @@ import numpy as np
 # Tasks of our own, and the modules that define them; mteb knows the others.
 OWN = {"DocstringRetrieval": "tempscale.docstring_task"}
 
+# A name that ends so is a file of pairs.
+_FILES = (".csv", ".tsv", ".jsonl", ".ndjson")
+
 
 @dataclass
 class Part:
@@ -103,8 +106,9 @@ def find_parts(names: Iterable[Any], data_dir: str | Path | None) -> list[Part]:
     """Return the parts of tasks, in the order of their names, each once.
 
     Args:
-        names: of tasks and benchmarks ("STS12", "MTEB(eng, v1)", "LongEmbed"), or task objects of mteb. A task that
-            consists of others (CQADupstackRetrieval) stands for those.
+        names: of tasks and benchmarks ("STS12", "MTEB(eng, v1)", "LongEmbed"), files of pairs ("mine.csv", see
+            `tempscale.pairs_task`), or task objects of mteb. A task that consists of others (CQADupstackRetrieval)
+            stands for those.
         data_dir: holds a folder for a task, of its name; a task without one comes from the hub.
 
     Raises:
@@ -154,6 +158,8 @@ def _tasks(name: Any) -> list[Any]:
 
     if not isinstance(name, str):
         found = [copy.copy(name)]
+    elif name.lower().endswith(_FILES):
+        found = [_pairs(name)]
     elif name in OWN:
         found = [getattr(importlib.import_module(OWN[name]), name)()]
     elif name in _benchmarks():
@@ -164,6 +170,15 @@ def _tasks(name: Any) -> list[Any]:
         except KeyError:
             raise ValueError(f"no task or benchmark {name!r} in mteb: {_suggestion(name)}") from None
     return [one for task in found for one in (map(copy.copy, task.tasks) if task.is_aggregate else [task])]
+
+
+def _pairs(path: str) -> Any:
+    from tempscale.pairs_task import read_pairs
+
+    try:
+        return read_pairs(path)
+    except OSError as error:
+        raise ValueError(str(error)) from error
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +39,25 @@ def read_texts(path: str | Path, column: str | None = None, *, at_least: int = 1
     >>> read_texts(file, "review")
     ['Warm, bright.\\nI stay.', 'Too cold.']
     """
+    texts = [text for text in read_columns(path, [column])[0] if text]
+    if len(texts) < at_least:
+        where = str(path) if column is None else f"column {column!r} of {path}"
+        raise ValueError(f"{where} holds {len(texts) or 'no'} texts: expected at least {at_least}")
+    return texts
+
+
+def read_columns(path: str | Path, columns: Sequence[str | None]) -> list[list[str]]:
+    """Return the texts in several columns of a file, row by row, without blanks around them; empty ones stay.
+
+    Args, Raises: as for `read_texts`.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in _READERS:
         known = ", ".join(filter(None, _READERS))
         raise ValueError(f"cannot tell how to read {path}: expected a file that ends in {known}")
     content = _decoded(path)
-    texts = [text.strip() for text in _READERS[suffix](path, content, column) if text.strip()]
-    if len(texts) < at_least:
-        where = str(path) if column is None else f"column {column!r} of {path}"
-        raise ValueError(f"{where} holds {len(texts) or 'no'} texts: expected at least {at_least}")
-    return texts
+    return [[text.strip() for text in _READERS[suffix](path, content, column)] for column in columns]
 
 
 def _decoded(path: Path) -> str:

@@ -1,0 +1,109 @@
+"""A retrieval task from one's own pairs of query and document, as a task of mteb."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mteb.abstasks import AbsTaskRetrieval
+from mteb.abstasks.task_metadata import TaskMetadata
+
+from tempscale.texts import read_columns
+
+FEWEST = 10  # queries: `compare` gives no interval for fewer
+
+
+class PairRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is untyped here
+    """Find the documents that belong to a query, among the documents of all pairs.
+
+    Equal queries are one query with several relevant documents, and equal documents are one document.
+
+    Args:
+        pairs: of query and document, with at least 10 different queries and 2 different documents.
+        name: of the task, in results.
+        **kwargs: as for every task of mteb.
+
+    Raises:
+        ValueError: too few queries or documents.
+
+    >>> task = PairRetrieval([(f"name of {n}", f"text on {n}") for n in range(12)], name="mine")
+    >>> task.load_data()
+    >>> len(task.dataset["default"]["test"]["corpus"]), task.metadata.name
+    (12, 'mine')
+    """
+
+    data_loaded: bool
+    metadata = TaskMetadata(
+        name="PairRetrieval",
+        description="Find the documents that belong to a query, among those of all given pairs.",
+        dataset={"path": "tempscale/pairs", "revision": "given"},
+        reference=None,
+        type="Retrieval",
+        category="t2t",
+        modalities=["text"],
+        eval_splits=["test"],
+        eval_langs=["eng-Latn"],
+        main_score="ndcg_at_10",
+        date=None,
+        domains=None,
+        task_subtypes=None,
+        license=None,
+        annotations_creators=None,
+        dialect=None,
+        sample_creation=None,
+        bibtex_citation=None,
+    )
+
+    def __init__(self, pairs: Iterable[tuple[str, str]], *, name: str = "PairRetrieval", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pairs = list(pairs)
+        queries, documents = (
+            (len(dict.fromkeys(side)) for side in zip(*self.pairs, strict=True)) if self.pairs else (0, 0)
+        )
+        if queries < FEWEST or documents < 2:
+            raise ValueError(
+                f"{queries} different queries with {documents} different documents: expected at least {FEWEST} queries, "
+                "and 2 documents to choose from"
+            )
+        self.metadata = self.metadata.model_copy(update={"name": name})
+
+    def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
+        """Arrange the pairs as mteb wants them; mteb's arguments make no difference."""
+        if self.data_loaded:
+            return
+        from datasets import Dataset
+
+        queries = {text: f"query {n}" for n, text in enumerate(dict.fromkeys(query for query, _ in self.pairs))}
+        documents = {text: f"document {n}" for n, text in enumerate(dict.fromkeys(text for _, text in self.pairs))}
+        relevant: dict[str, dict[str, int]] = {}
+        for query, document in self.pairs:
+            relevant.setdefault(queries[query], {})[documents[document]] = 1
+        texts = list(documents)
+        self.dataset = {
+            "default": {
+                "test": {
+                    "corpus": Dataset.from_dict(
+                        {"id": list(documents.values()), "title": [""] * len(texts), "text": texts}
+                    ),
+                    "queries": Dataset.from_dict({"id": list(queries.values()), "text": list(queries)}),
+                    "relevant_docs": relevant,
+                    "top_ranked": None,
+                }
+            }
+        }
+        self.data_loaded = True
+
+
+def read_pairs(path: str | Path) -> PairRetrieval:
+    """Return the task of a file with the columns (or keys) query and document; named after the file.
+
+    Args:
+        path: .csv, .tsv, .jsonl or .ndjson, as for `read_texts`. Rows without one of the two are left out.
+
+    Raises:
+        OSError, ValueError: as `read_texts` does, or too few queries or documents.
+    """
+    rows = zip(*read_columns(path, ["query", "document"]), strict=True)
+    try:
+        return PairRetrieval([pair for pair in rows if all(pair)], name=Path(path).stem)
+    except ValueError as error:
+        raise ValueError(f"{path} holds {error}") from error
