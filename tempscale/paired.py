@@ -3,12 +3,13 @@
 Three choices hold throughout. Intervals are percentile bootstrap intervals over items. P-values are those of a *paired
 randomisation test*: if a setting changed nothing, the two outcomes of an item could be exchanged, so exchange them at
 random (for a mean: flip the signs of the differences) and see how often the difference gets as large as the observed one
-(Fisher 1935; for rankings Smucker, Allan and Carterette, CIKM 2007). Items are independent draws; everything else (the
-corpus, the tasks, the model) is fixed.
+(Fisher 1935; for rankings Smucker, Allan and Carterette, CIKM 2007). Items are independent draws, or clusters of them are;
+everything else (the corpus, the tasks, the model) is fixed.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +78,7 @@ def paired(
     scores: npt.ArrayLike,
     *,
     target: npt.ArrayLike | None = None,
+    clusters: npt.ArrayLike | None = None,
     resamples: int = 4000,
     seed: int | Sequence[int] = 0,
 ) -> Paired:
@@ -87,6 +89,8 @@ def paired(
         scores: (k, n) or (n,), the same items in the same order under k settings.
         target: (n,) the values that the scores should rank like (STS: human ratings). Then the statistic is Spearman's
             correlation of scores and target; without a target it is the mean score.
+        clusters: (n,) labels, for a mean: items with equal labels are drawn and exchanged together, as queries to one
+            document should be, because a setting that moves the document moves the scores of all of them.
         resamples: of the bootstrap and of the randomisation test.
         seed: give samples of different items different seeds, such as [0, 1] and [0, 2].
 
@@ -94,7 +98,8 @@ def paired(
     randomisation exchanges the *ranks* of an item's two scores, because a setting may shift all scores and rank alike.
 
     Raises:
-        ValueError: shapes that do not fit, fewer than two items, non-finite values, or constant values to be ranked.
+        ValueError: shapes that do not fit, fewer than two items or clusters, non-finite values, constant values to be
+            ranked, or clusters of items with a target.
 
     >>> result = paired([0.0, 0.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4])
     >>> float(result.difference[0]), float(result.p_value()[0].round(1))  # exactly 2 of 16 flips reach it
@@ -110,9 +115,13 @@ def paired(
     bootstrap: list[Floats]
     if gold is None:
         change = (after - before).T
-        bootstrap = [weights @ change / n for weights in bootstrap_weights(n, resamples, rng)]
-        null = [flips @ change / n for flips in signs(n, resamples, rng)]
+        sums, sizes = (change, np.ones(n)) if clusters is None else _by_cluster(change, np.asarray(clusters))
+        drawn = bootstrap_weights(len(sums), resamples, rng)
+        bootstrap = [weights @ sums / (weights @ sizes)[:, None] for weights in drawn]
+        null = [flips @ sums / n for flips in signs(len(sums), resamples, rng)]
         return Paired(before.mean().item(), change.mean(axis=0), np.concatenate(bootstrap), np.concatenate(null))
+    if clusters is not None:
+        raise ValueError("clusters are for a mean: a rank correlation with a target is resampled by items alone")
     columns = [before, *after]
     observed = spearman(np.ones((1, n)), gold, columns)
     bootstrap = [_to_first(spearman(weights, gold, columns)) for weights in bootstrap_weights(n, resamples, rng)]
@@ -123,6 +132,18 @@ def paired(
         for flips in signs(n, resamples, rng)
     ]
     return Paired(observed[0, 0].item(), _to_first(observed)[0], np.concatenate(bootstrap), np.concatenate(null))
+
+
+def _by_cluster(change: Floats, clusters: npt.NDArray[Any]) -> tuple[Floats, Floats]:
+    """Return the sums (c, k) of n changes (n, k) over c clusters, and the clusters' sizes (c,)."""
+    if clusters.shape != (len(change),):
+        raise ValueError(f"expected a cluster for each of {len(change)} items, not shape {clusters.shape}")
+    names, index, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        raise ValueError("all items are in one cluster: nothing can be said about others from one")
+    sums = np.zeros((len(names), change.shape[1]))
+    np.add.at(sums, index, change)
+    return sums, sizes.astype(np.float64)
 
 
 def _to_first(columns: Floats) -> Floats:

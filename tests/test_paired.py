@@ -180,3 +180,58 @@ def test_pairing_narrows_the_interval_as_the_correlation_says():
 def test_what_is_refused(before, after, target, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         paired(before, after, target=target)
+
+
+def test_clusters_are_drawn_and_exchanged_together():
+    rng = np.random.default_rng(2)
+    sizes = np.array([1, 2, 3, 5])
+    clusters = np.repeat(["a", "b", "c", "d"], sizes)
+    before, change = rng.normal(size=(2, 11))
+    found = paired(before, before + change, clusters=clusters, resamples=20_000, seed=3)
+    sums = np.array([change[clusters == name].sum() for name in "abcd"])
+    draws = np.array(list(product(range(4), repeat=4)))  # all bootstrap samples of four clusters
+    exact = sums[draws].sum(1) / sizes[draws].sum(1)
+    assert np.isclose(found.difference[0], change.mean())
+    for share in (0.1, 0.5, 0.9):
+        at_most = (exact <= np.quantile(exact, share) + 1e-12).mean()
+        ours = (found.bootstrap[:, 0] <= np.quantile(exact, share) + 1e-12).mean()
+        assert abs(ours - at_most) < band(at_most, 20_000)
+    flips = np.array(list(product([1, -1], repeat=4)))
+    null = np.abs(flips @ sums / 11)
+    expected = (null >= abs(change.mean()) - 1e-12).mean()
+    assert abs(found.p_value()[0] - expected) < band(expected, 20_000) + 1e-4
+
+
+def test_each_item_its_own_cluster_changes_nothing():
+    rng = np.random.default_rng(4)
+    before, after = rng.normal(size=(2, 30))
+    one, other = (paired(before, after, clusters=clusters) for clusters in (None, range(30)))
+    assert np.array_equal(one.bootstrap, other.bootstrap)
+    assert np.array_equal(one.null, other.null)
+
+
+def test_interval_over_clusters_covers_and_one_over_items_would_not():
+    rng = np.random.default_rng(5)
+    repetitions, clusters = 400, np.repeat(np.arange(40), 8)
+    covered = {"clusters": 0, "items": 0}
+    for repetition in range(repetitions):
+        change = rng.normal(size=40)[clusters] + rng.normal(size=320)
+        for name, labels in (("clusters", clusters), ("items", None)):
+            found = paired(np.zeros(320), change, clusters=labels, resamples=400, seed=repetition)
+            _, low, high = found.interval()
+            covered[name] += low[0] <= 0 <= high[0]
+    assert abs(covered["clusters"] / repetitions - 0.94) < band(0.94, repetitions)
+    assert covered["items"] / repetitions < 0.7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"clusters": [1, 1, 1]}, "all items are in one cluster"),
+        ({"clusters": [1, 2]}, "expected a cluster for each of 3 items"),
+        ({"clusters": [1, 2, 2], "target": [1, 2, 3]}, "clusters are for a mean"),
+    ],
+)
+def test_clusters_that_cannot_be(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        paired([1.0, 2.0, 3.0], [2.0, 1.0, 3.0], **arguments)
