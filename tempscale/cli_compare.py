@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tempscale.console import one_sentence, wrong_argument
+from tempscale.matching import Setting
 from tempscale.schedules import check_number
 
 if TYPE_CHECKING:
@@ -70,14 +71,16 @@ def readable(frame: "pd.DataFrame") -> dict[str, list[tuple[str, ...]]]:
     for row in frame.to_dict("records"):
         title = f"{row['model']}, {row['max_seq_length']} tokens, {row['dtype']}"
         task = " ".join(part for part in (row["task"], *_unless_default(row)) if part)
-        setting = " ".join([row["temperature"], *(row[name] for name in ("layers", "apply_to"))])
+        if row["against"] != row["model"]:
+            title += f", against {row['against']}"
+        setting = Setting(row["temperature"], row["layers"], row["apply_to"], row["chunk_tokens"])
         known = row["low"] == row["low"]
         models.setdefault(title, []).append(
             (
                 row["scope"],
                 task,
                 row["tokens"],
-                setting.removesuffix(" all both").strip(),
+                setting.label,
                 str(row["items"]),
                 f"{row['baseline']:.4f}",
                 f"{row['difference']:+.4f}",
