@@ -18,6 +18,7 @@ UNIT_COLUMNS = [
     "temperature",
     "layers",
     "apply_to",
+    "chunk_tokens",
     "max_seq_length",
     "dtype",
     "metric",

@@ -1,14 +1,19 @@
 """`tempscale compare`: the comparison as a table, CSV, Markdown or JSON."""
 
+import shlex
+import sys
 import warnings
 from collections.abc import Mapping
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tempscale.console import one_sentence, wrong_argument
+from tempscale.folder import check_new_folder
+from tempscale.matching import ChoiceError, Setting
 from tempscale.schedules import check_number
 
 if TYPE_CHECKING:
@@ -26,10 +31,17 @@ class Format(StrEnum):
 
 def compare(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that tempscale evaluate wrote.")],
+    tasks: Annotated[str | None, typer.Option(help="Only these, such as 'STS12,SciFact'; all by default.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="A model in the folder whose baseline the other models are compared with.")
+    ] = None,
     baseline: Annotated[float, typer.Option(help="Temperature to compare with.")] = 1.0,
     form: Annotated[
         Format, typer.Option("--format", help="table and markdown for reading; csv and json hold everything.")
     ] = Format.table,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder for comparison.csv, units.csv and by_length.csv, to publish.")
+    ] = None,
 ) -> None:
     """Compare every temperature with the baseline, on the same items.
 
@@ -43,12 +55,26 @@ def compare(
         wrong_argument(f"--baseline: {error}")
     if not directory.is_dir():
         wrong_argument(f"{directory} is no folder: name the one that tempscale evaluate wrote with --out")
+    try:
+        if out is not None:
+            check_new_folder(out)
+    except ValueError as error:
+        wrong_argument(f"--out: {error}")
 
     from tempscale.compare import compare as compare_store
+    from tempscale.publish import publish
+    from tempscale.tasks import split_names
 
     with one_sentence(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        frame = compare_store(directory, baseline=baseline)
+        chosen = None if tasks is None else split_names(tasks)
+        try:
+            frame = compare_store(directory, tasks=chosen, against=against, baseline=baseline)
+        except ChoiceError as error:
+            wrong_argument(str(error))
+        if out is not None:
+            about = {"command": shlex.join(["tempscale", *sys.argv[1:]]), "tempscale": version("tempscale")}
+            publish(frame, directory, out, about, tasks=chosen)
     for warning in caught:
         typer.echo(f"tempscale: {warning.message}", err=True)
     if form is Format.csv:
@@ -59,6 +85,8 @@ def compare(
         typer.echo(_markdown(frame))
     else:
         _print_tables(frame)
+    if out is not None:
+        typer.echo(f"Wrote comparison.csv, units.csv and by_length.csv into {out}", err=True)
 
 
 HEADINGS = ("", "task", "tokens", "setting", "items", "baseline", "difference", "95 % interval", "p")
@@ -70,14 +98,16 @@ def readable(frame: "pd.DataFrame") -> dict[str, list[tuple[str, ...]]]:
     for row in frame.to_dict("records"):
         title = f"{row['model']}, {row['max_seq_length']} tokens, {row['dtype']}"
         task = " ".join(part for part in (row["task"], *_unless_default(row)) if part)
-        setting = " ".join([row["temperature"], *(row[name] for name in ("layers", "apply_to"))])
+        if row["against"] != row["model"]:
+            title += f", against {row['against']}"
+        setting = Setting(row["temperature"], row["layers"], row["apply_to"], row["chunk_tokens"])
         known = row["low"] == row["low"]
         models.setdefault(title, []).append(
             (
                 row["scope"],
                 task,
                 row["tokens"],
-                setting.removesuffix(" all both").strip(),
+                setting.label,
                 str(row["items"]),
                 f"{row['baseline']:.4f}",
                 f"{row['difference']:+.4f}",

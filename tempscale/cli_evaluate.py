@@ -50,6 +50,9 @@ def evaluate(
     max_seq_length: Annotated[
         int | None, typer.Option(help="Tokens after which texts are cut; else the model's.")
     ] = None,
+    chunk_tokens: Annotated[
+        int | None, typer.Option(help="Average over pieces of at most so many tokens; else texts are read whole.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one by default.")] = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16; the checkpoint's by default.")
@@ -83,6 +86,7 @@ def evaluate(
                 max_seq_length=max_seq_length,
                 device=device,
                 dtype=dtype,
+                chunk_tokens=chunk_tokens,
                 engine=engine.value,
                 address=address,
                 command=shlex.join(["tempscale", *sys.argv[1:]]),

@@ -1,19 +1,17 @@
 """Does a temperature help? Paired differences to a baseline from a store of results: per task, by length, overall."""
 
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tempscale.held_out import leave_one_task_out
-from tempscale.matching import MODEL, Cell, Setting, cells
-from tempscale.paired import Paired, paired
-from tempscale.resampling import Floats
+from tempscale.matching import MODEL, ChoiceError, OnlyBaselineError, Setting, cells, of_model, of_tasks
+from tempscale.paired import Paired
+from tempscale.result import Result, average, measure
 from tempscale.stats import holm
 from tempscale.store import Store
 
@@ -32,6 +30,7 @@ COLUMNS = [
     "temperature",
     "layers",
     "apply_to",
+    "chunk_tokens",
     "metric",
     "items",
     "baseline",
@@ -43,15 +42,15 @@ COLUMNS = [
     "p",
     "p_holm",
     "model_hash",
+    "against",
 ]
-
-# Fewer items than this get no interval: a percentile bootstrap of a handful of values promises too much.
-MIN_ITEMS = 10
 
 
 def compare(
     out: str | Path,
     *,
+    tasks: Sequence[str] | None = None,
+    against: str | None = None,
     baseline: float = 1.0,
     confidence: float = 0.95,
     bins: int | Sequence[float] = 4,
@@ -60,13 +59,17 @@ def compare(
 ) -> "pd.DataFrame":
     """Compare every setting in a store with the baseline temperature, on the same items.
 
-    A setting is a temperature or schedule with the layers and the side it applies to. It is compared only with the same
-    model, data, max_seq_length and dtype. Intervals are percentile bootstrap intervals over items (queries, pairs, rows),
-    p-values those of the paired randomisation test (`tempscale.paired`). Corpora and tasks are fixed: nothing is said about
-    other tasks than these.
+    A setting is a temperature or schedule with the layers and the side it applies to, and the length of the pieces that
+    texts are read in, if they are. It is compared only with the same model, data, max_seq_length and dtype, texts read
+    whole. Intervals are percentile bootstrap intervals over items (queries, pairs, rows), p-values those of the paired
+    randomisation test (`tempscale.paired`). Corpora and tasks are fixed: nothing is said about other tasks than these.
 
     Args:
         out: folder that `evaluate` wrote.
+        tasks: only these; all by default. So one chooses on some tasks, and reports on others.
+        against: name of a model (`Unit.model`, such as "minilm"): the results of every other model are compared with its
+            baseline, on the same items, for instance a whitened copy of a model with the model. Of several baselines of
+            that model the one with the same max_seq_length and dtype is taken.
         baseline: the temperature to compare with. At 1 layers and side do not matter; another is compared on equal ones.
         confidence: of each interval. Intervals are not corrected for their number; `p_holm` is.
         bins: number of length bins with about equally many items of each task, or inner edges in tokens: [128, 512].
@@ -89,6 +92,7 @@ def compare(
 
     Raises:
         FileNotFoundError: no results in the folder.
+        ChoiceError: a task or a model that the store does not have, or several baselines of `against` for one task.
         ValueError: nothing at the baseline temperature, nothing but it, or different items under the same data.
 
     Warns:
@@ -100,17 +104,26 @@ def compare(
         units = store.units()
         if units.empty:
             raise ValueError(f"no finished results in {out}: run tempscale evaluate first")
+        units = of_tasks(units, tasks)
+        other = None if against is None else of_model(units, against)
         rows: list[dict[str, Any]] = []
         problems: list[str] = []
         for _, group in units.groupby(MODEL, sort=False):
             model = {name: group[name].iloc[0] for name in MODEL}
+            base = None if model["model"] == against else other
             try:
-                matched = list(cells(store, group, float(baseline)))
+                matched = list(cells(store, group, float(baseline), base))
+            except ChoiceError:
+                raise
             except ValueError as error:
-                problems.append(str(error))
+                # A model may be there only to be compared against.
+                if model["model"] != against or not isinstance(error, OnlyBaselineError):
+                    problems.append(str(error))
                 continue
-            results = [result for cell in matched for result in _measure(cell, bins, resamples, seed)]
-            rows += [model | row for row in _compare(results, f"{baseline:g}", confidence)]
+            results = [result for cell in matched for result in measure(cell, bins, resamples, seed)]
+            name = f"{baseline:g}" if base is None else f"{against} {baseline:g}"
+            model["against"] = model["model"] if base is None else against
+            rows += [model | row for row in _compare(results, name, confidence)]
     if not rows:
         raise ValueError(problems[0] if problems else f"no task in {out} has both a baseline and another temperature")
     for problem in problems:
@@ -118,65 +131,19 @@ def compare(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-@dataclass(frozen=True)
-class _Result:
-    """A setting against the baseline: on a task, on some of its items, or on average."""
-
-    setting: Setting
-    items: int
-    baseline: float
-    difference: float
-    sample: Paired | None
-    task: str = ""
-    split: str = ""
-    subset: str = ""
-    metric: str = ""
-    tokens: str = ""
-
-
-def _measure(cell: Cell, bins: int | Sequence[float], resamples: int, seed: int) -> Iterator[_Result]:
-    """Yield the results of a cell's settings on all its items, then on those of each length bin."""
-    names = (cell.task, cell.split, cell.subset)
-    # Streams by name: two tasks of the same size must not be resampled alike.
-    stream = zlib.crc32("/".join(names).encode())
-    everything = np.ones(len(cell.tokens), dtype=bool)
-    for number, (tokens, chosen) in enumerate([("", everything), *_length_bins(cell.tokens, bins)]):
-        scores, target = cell.scores[:, chosen], None if cell.target is None else cell.target[chosen]
-        if scores.shape[1] >= MIN_ITEMS and (target is None or np.ptp(target) > 0):
-            sample = paired(scores[0], scores[1:], target=target, resamples=resamples, seed=[seed, stream, number])
-            for k, setting in enumerate(cell.settings):
-                one = sample.select([k])
-                yield _Result(
-                    setting, scores.shape[1], one.baseline, one.difference.item(), one, *names, cell.metric, tokens
-                )
-        elif not tokens:
-            for setting, score in zip(cell.settings, cell.main[1:], strict=True):
-                yield _Result(setting, scores.shape[1], cell.main[0], score - cell.main[0], None, *names, cell.metric)
-
-
-def _length_bins(tokens: Floats, bins: int | Sequence[float]) -> list[tuple[str, npt.NDArray[np.bool_]]]:
-    """Return the name of each length bin and which items it holds; none where lengths are unknown."""
-    if not len(tokens) or np.isnan(tokens).any():
-        return []
-    edges = np.quantile(tokens, np.arange(1, bins) / bins) if isinstance(bins, int) else np.asarray(bins)
-    number = np.searchsorted(np.unique(edges), tokens, side="right")
-    held = [number == b for b in np.unique(number)]
-    return [(f"{tokens[chosen].min():.0f}-{tokens[chosen].max():.0f}", chosen) for chosen in held]
-
-
-def _compare(results: list[_Result], baseline: str, confidence: float) -> Iterator[dict[str, Any]]:
+def _compare(results: list[Result], baseline: str, confidence: float) -> Iterator[dict[str, Any]]:
     """Yield the rows of one model."""
     whole = [result for result in results if not result.tokens]
-    by_task: dict[str, dict[Setting, list[_Result]]] = {}
+    by_task: dict[str, dict[Setting, list[Result]]] = {}
     for result in whole:
         if result.sample:
             by_task.setdefault(result.task, {}).setdefault(result.setting, []).append(result)
     tasks = {
-        task: {setting: _average(of_setting, setting, task) for setting, of_setting in of_task.items()}
+        task: {setting: average(of_setting, setting, task) for setting, of_setting in of_task.items()}
         for task, of_task in by_task.items()
     }
     settings = list(dict.fromkeys(setting for of_task in tasks.values() for setting in of_task))
-    overall = [_average([of_task[s] for of_task in tasks.values() if s in of_task], s) for s in settings]
+    overall = [average([of_task[s] for of_task in tasks.values() if s in of_task], s) for s in settings]
     yield from _rows("task", whole, confidence)
     yield from _rows("length", [result for result in results if result.tokens], confidence)
     yield from _rows("overall", overall, confidence, one_family=True)
@@ -193,16 +160,9 @@ def _compare(results: list[_Result], baseline: str, confidence: float) -> Iterat
         yield from _rows("held-out overall", held_out[-1:], confidence)
 
 
-def _average(results: Sequence[_Result], setting: Setting, task: str = "") -> _Result:
-    """Return the mean over results, each counting once."""
-    sample = Paired.average([result.sample for result in results if result.sample])
-    items = sum(result.items for result in results)
-    return _Result(setting, items, sample.baseline, sample.difference.item(), sample, task)
-
-
 def _held_out(
-    tasks: dict[str, dict[Setting, _Result]], settings: Sequence[Setting], baseline: Setting
-) -> Iterator[_Result]:
+    tasks: dict[str, dict[Setting, Result]], settings: Sequence[Setting], baseline: Setting
+) -> Iterator[Result]:
     """Yield for each task the result of the setting that is best on the others, and last their mean."""
     joined = [Paired.join([sample for s in settings if (sample := of_task[s].sample)]) for of_task in tasks.values()]
     choices, mean = leave_one_task_out(joined)
@@ -214,11 +174,11 @@ def _held_out(
             result = replace(result, setting=baseline, difference=0.0, sample=nothing)
         yield result
     items = sum(of_task[settings[0]].items for of_task in tasks.values())
-    yield _Result(Setting("chosen", "", ""), items, mean.baseline, mean.difference.item(), mean)
+    yield Result(Setting("chosen", "", ""), items, mean.baseline, mean.difference.item(), mean)
 
 
 def _rows(
-    scope: str, results: Sequence[_Result], confidence: float, *, one_family: bool = False
+    scope: str, results: Sequence[Result], confidence: float, *, one_family: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Yield results as rows, with Holm's correction over those of a setting, or over all."""
     p = np.array([result.sample.p_value().item() if result.sample else np.nan for result in results])

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 
 from tempscale.batching import ahead, out_of_memory, padded_tokens, token_batches
+from tempscale.chunks import Pieces, average, check_chunks, pieces_of
+from tempscale.features import Features, count_tokens, features_of, on_device, part_of, size_of
 from tempscale.patch import Layers, Patch, patch
 from tempscale.recent import Recent
 from tempscale.schedules import Schedule
@@ -18,7 +20,6 @@ from tempscale.setting import is_plain, temperature_label
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-Features = dict[str, Any]
 Embeddings = npt.NDArray[np.float32]
 
 # Tokens of a batch. On a CPU throughput hardly depends on it; a GPU wants to be filled.
@@ -41,7 +42,7 @@ class Work:
     """What was done since the last `Encoder.begin`."""
 
     calls: list[Call] = field(default_factory=list)
-    tokens: int = 0  # that the texts have, cut to the model's length
+    tokens: int = 0  # that the texts have, cut to the model's length or into pieces
     forwarded: int = 0  # that the model read: each text once, unless it was known
     padded: int = 0
 
@@ -60,6 +61,7 @@ class Encoder:
         layers: that get the temperature, as `patch` takes them.
         apply_to: "both", "document" or "query".
         batch_tokens: tokens of a batch, padding included; by the device if None.
+        chunk_tokens: longer texts are read in pieces of at most so many tokens (`tempscale.chunks`); whole if None.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Encoder:
         layers: Layers | None = None,
         apply_to: str = "both",
         batch_tokens: int | None = None,
+        chunk_tokens: int | None = None,
     ) -> None:
         self.model = model
         self.prompts = prompts or {}
@@ -78,14 +81,20 @@ class Encoder:
         self.progress: Callable[[float], None] = lambda share: None
         self.work = Work()
         self.read = Work()  # all in all
-        self._layers, self._apply_to = layers, apply_to
+        self._layers, self._apply_to, self._chunk_tokens = layers, apply_to, chunk_tokens
         self._patch: Patch | None = None
         self._temperature: Schedule = 1.0
         self._label = temperature_label(1.0)
         self._embeddings, self._tokens = Recent(CACHE_BYTES), Recent(CACHE_BYTES // 2)
 
     def prove(self, temperatures: Sequence[Schedule]) -> None:
-        """Put every temperature into the model once, or raise what `patch` raises: before the work, not in the middle."""
+        """Put every temperature into the model once, or raise what `patch` raises: before the work, not in the middle.
+
+        Raises also ValueError for chunks that cannot be, see `check_chunks`.
+        """
+        if self._chunk_tokens:
+            default = self.model.prompts.get(self.model.default_prompt_name or "", "")
+            check_chunks(self.model, self._chunk_tokens, {"", default, *self.prompts.values()})
         if self._layers is not None:  # checked also where only 1 is asked for, which takes no patch
             patch(self.model, 1.0, layers=self._layers).remove()
         for temperature in temperatures:
@@ -118,15 +127,18 @@ class Encoder:
         side = prompt_type.value if prompt_type else None
         prompt = self._prompt(task_metadata, prompt_type)
         key = hashlib.sha256("\0".join([side or "", prompt, *texts]).encode()).hexdigest()
-        tokens = self._tokens.get_or(f"count {key}", lambda: self._count(texts, prompt), lambda found: 40 * len(found))
+        tokens = self._tokens.get_or(
+            f"count {key}", lambda: count_tokens(self.model, texts, prompt), lambda found: 40 * len(found)
+        )
         ids = list(inputs.dataset["id"]) if "id" in inputs.dataset.column_names else None
         self.work.calls.append(Call(side, ids, tokens))
-        self.work.tokens += sum(min(count, self._limit) for count in tokens)
+        pieces = self._pieces(texts, tokens, prompt, key)
+        self.work.tokens += sum(min(count, self._limit) for count in pieces.tokens)
         plain = is_plain(self._label) or self._apply_to not in ("both", side)
         self._set(1.0 if plain else self._temperature)
         return self._embeddings.get_or(
             f"{temperature_label(1.0) if plain else self._label} {key}",
-            lambda: self._encode(texts, tokens, prompt, side, key),
+            lambda: average(self._encode(pieces.texts, pieces.tokens, prompt, side, key), pieces.numbers),
             lambda found: found.nbytes,
         )
 
@@ -159,13 +171,16 @@ class Encoder:
             found = self.model.prompts[self.model.default_prompt_name]
         return found or ""
 
-    def _count(self, texts: Sequence[str], prompt: str) -> list[int]:
-        """Return the tokens of each text, uncut, with the prompt and special tokens."""
-        counts: list[int] = []
-        for start in range(0, len(texts), 1024):
-            some = [prompt + text.strip() for text in texts[start : start + 1024]]
-            counts += map(len, self.model.tokenizer(some, truncation=False, verbose=False)["input_ids"])
-        return counts
+    def _pieces(self, texts: list[str], tokens: list[int], prompt: str, key: str) -> Pieces:
+        """Return the texts as the model is to read them: whole, or the long ones in pieces."""
+        most = self._chunk_tokens
+        if most is None or max(tokens, default=0) <= most:
+            return Pieces(texts, tokens, [1] * len(texts))
+        return self._tokens.get_or(
+            f"cut {key}",
+            lambda: pieces_of(self.model, texts, tokens, most, prompt),
+            lambda found: sum(40 + len(piece) for piece in found.texts),
+        )
 
     def _encode(self, texts: list[str], tokens: list[int], prompt: str, side: str | None, key: str) -> Embeddings:
         """Encode each different text once."""
@@ -180,7 +195,7 @@ class Encoder:
         def prepare(batch: list[int]) -> Features:
             some = [unique[index] for index in batch]
             name = f"{batch[0]} {batch[-1]} {len(batch)} {self.batch_tokens} {key}"
-            return self._tokens.get_or(name, lambda: _preprocess(self.model, some, prompt, options), _size)
+            return self._tokens.get_or(name, lambda: features_of(self.model, some, prompt, options), size_of)
 
         parts: list[torch.Tensor] = []
         done, total = 0, sum(lengths) or 1
@@ -203,11 +218,7 @@ class Encoder:
         """Run one batch; halve it where memory does not suffice."""
         device = self.model.device
         try:
-            moved = {
-                name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-                for name, value in features.items()
-            }
-            found: torch.Tensor = self.model(moved, **options)["sentence_embedding"]
+            found: torch.Tensor = self.model(on_device(features, device), **options)["sentence_embedding"]
             return found if self.model.truncate_dim is None else found[:, : self.model.truncate_dim]
         except RuntimeError as error:
             if not out_of_memory(error):
@@ -221,26 +232,5 @@ class Encoder:
             torch.cuda.empty_cache()
         self.batch_tokens = max(1, self.batch_tokens // 2)
         half = texts // 2
-        first, second = (_part(features, texts, part) for part in (slice(half), slice(half, None)))
+        first, second = (part_of(features, texts, part) for part in (slice(half), slice(half, None)))
         return torch.cat([self._forward(first, half, options), self._forward(second, texts - half, options)])
-
-
-def _part(features: Features, texts: int, part: slice) -> Features:
-    """Return the features of some of a batch's texts."""
-    return {
-        name: value[part] if isinstance(value, torch.Tensor) and value.shape[:1] == (texts,) else value
-        for name, value in features.items()
-    }
-
-
-def _preprocess(model: "SentenceTransformer", texts: list[str], prompt: str, options: Features) -> Features:
-    """Return the tokens of a batch, as `SentenceTransformer.encode` makes them."""
-    if hasattr(model, "preprocess"):
-        return dict(model.preprocess(texts, prompt=prompt or None, **options))
-    features = dict(model.tokenize([prompt + text for text in texts], **options))
-    length = model._get_prompt_length(prompt) if prompt else None
-    return features if length is None else {**features, "prompt_length": length}
-
-
-def _size(features: Features) -> int:
-    return sum(value.nbytes for value in features.values() if isinstance(value, torch.Tensor))

@@ -46,6 +46,7 @@ def evaluate(
     engine: str = "local",
     address: str | None = None,
     batch_tokens: int | None = None,
+    chunk_tokens: int | None = None,
     command: str | None = None,
     progress: bool = True,
 ) -> "pd.DataFrame":
@@ -70,6 +71,9 @@ def evaluate(
         engine: "local", or "ray" to spread the units over an existing Ray cluster; models then go by name.
         address: of the Ray cluster; by default the one that Ray finds.
         batch_tokens: of a batch, padding included; by default what suits the device.
+        chunk_tokens: cut every longer text into pieces of at most so many tokens, prompt and special tokens included, and
+            average their embeddings (`tempscale.chunks`): all of it is read, also beyond max_seq_length. At least 8 and at
+            most max_seq_length. By default texts are read as a whole, up to max_seq_length.
         command: kept with the results; by default this call.
         progress: print a line for each unit, and on a terminal a bar, on stderr.
 
@@ -78,7 +82,7 @@ def evaluate(
 
     Raises:
         PlanError: a task, temperature, side, folder, device or engine that does not exist. Nothing was run.
-        ValueError: a layer or max_seq_length that the model does not have. Nothing was run.
+        ValueError: a layer, max_seq_length or chunk_tokens that the model does not have. Nothing was run.
         UnsupportedModelError: the model has no proved temperature site. Nothing was run.
         EvaluationError: data that cannot be had or used; everything else is finished.
         OSError: `out` cannot be written. MemoryError: not even one text fits on the device.
@@ -88,7 +92,17 @@ def evaluate(
     names = [tasks] if isinstance(tasks, str) else list(tasks)
     data_dir = data_dir or os.environ.get("TEMPSCALE_DATA") or None
     plan = Plan(
-        model, names, list(temperatures), layers, apply_to, data_dir, max_seq_length, device, dtype, batch_tokens
+        model,
+        names,
+        list(temperatures),
+        layers,
+        apply_to,
+        data_dir,
+        max_seq_length,
+        device,
+        dtype,
+        batch_tokens,
+        chunk_tokens,
     )
     if engine == "ray":
         _check_installed("ray", "ray")
@@ -180,7 +194,7 @@ def _call(plan: Plan) -> str:
     temperatures = ", ".join(temperature_label(one) for one in plan.temperatures)
     options = [
         f", {name}={getattr(plan, name)!r}"
-        for name in ("layers", "apply_to", "max_seq_length", "device", "dtype", "batch_tokens")
+        for name in ("layers", "apply_to", "max_seq_length", "device", "dtype", "batch_tokens", "chunk_tokens")
         if getattr(plan, name) not in (None, "both")
     ]
     name = repr(plan.model) if isinstance(plan.model, str) else type(plan.model).__name__

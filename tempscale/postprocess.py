@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Self
 
 import numpy as np
+import torch
 
 from tempscale.geometry import Float
 
@@ -40,8 +41,7 @@ class Postprocessor(ABC):
         Raises:
             ValueError: not fitted, another width than the corpus, or as for `fit`.
         """
-        if not hasattr(self, "mean_"):
-            raise ValueError(f"{type(self).__name__} is not fitted: call fit with the embeddings of a corpus first")
+        self._check_fitted()
         x = _matrix(embeddings)
         if x.shape[1] != len(self.mean_):
             raise ValueError(f"embeddings of width {x.shape[1]}, but fitted on width {len(self.mean_)}: use one model")
@@ -50,6 +50,42 @@ class Postprocessor(ABC):
     def fit_transform(self, embeddings: Any) -> Float:
         """Fit on embeddings, and return them postprocessed."""
         return self.fit(embeddings).transform(embeddings)
+
+    def module(self) -> torch.nn.Module:
+        """Return the fitted map as a module of sentence-transformers, to be the last of a model.
+
+        With it a model is saved, loaded, served and evaluated like any other, without tempscale: a Dense layer with the
+        identity for activation, in float32 on the CPU. It maps what comes before it; embeddings are not normalised
+        afterwards unless a Normalize module is appended too.
+
+        Raises:
+            ValueError: not fitted.
+
+        >>> x = np.random.default_rng(0).normal(size=(50, 3)) + 5
+        >>> white = Whitening(2).fit(x)
+        >>> found = white.module()({"sentence_embedding": torch.tensor(x, dtype=torch.float32)})["sentence_embedding"]
+        >>> np.allclose(found.detach(), white.transform(x), atol=1e-4)
+        True
+
+        For a model it is `model.append(white.module().to(model.device))`.
+        """
+        self._check_fitted()
+        Dense = _dense()
+        # Rows of the identity are mapped to the columns of the matrix.
+        weight = self._map(np.eye(len(self.mean_))).T
+        bias = self._map(-self.mean_[None])[0]
+        dense: torch.nn.Module = Dense(
+            weight.shape[1],
+            weight.shape[0],
+            activation_function=torch.nn.Identity(),
+            init_weight=torch.tensor(weight, dtype=torch.float32),
+            init_bias=torch.tensor(bias, dtype=torch.float32),
+        )
+        return dense.eval()
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "mean_"):
+            raise ValueError(f"{type(self).__name__} is not fitted: call fit with the embeddings of a corpus first")
 
     @abstractmethod
     def _learn(self, centred: Float) -> None: ...
@@ -156,6 +192,15 @@ class AllButTheTop(Postprocessor):
 
     def _map(self, centred: Float) -> Float:
         return centred - (centred @ self.components_.T) @ self.components_
+
+
+def _dense() -> Any:
+    """Return the class of dense layers of sentence-transformers, which has moved in version 6."""
+    try:
+        from sentence_transformers.sentence_transformer.modules import Dense
+    except ModuleNotFoundError:
+        from sentence_transformers.models import Dense
+    return Dense
 
 
 def _principal_axes(centred: Float) -> tuple[Float, Float]:

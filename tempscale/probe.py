@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tempscale.capture import Capture, Layer
+from tempscale.features import features_of
 from tempscale.models import max_positions
 from tempscale.patch import FOLDED
 from tempscale.recorder import find_transformer
@@ -172,8 +173,7 @@ def _inputs(model: Any, transformer: Any, text: Any, max_tokens: int | None) -> 
         ids = torch.as_tensor(list(text))[None, :max_tokens]
         features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     elif hasattr(model, "tokenizer"):
-        # sentence-transformers 5 has no preprocess, and 6 has given up tokenize.
-        features = (model.preprocess if hasattr(model, "preprocess") else model.tokenize)([text])
+        features = features_of(model, [text])
     else:
         raise ValueError(
             f"{type(model).__name__} has no tokenizer for the text {text[:20]!r}: give token ids, or a SentenceTransformer"

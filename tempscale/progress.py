@@ -85,6 +85,8 @@ def _name(unit: Unit) -> str:
     setting = [unit.temperature, *([f"layers {unit.layers}"] if unit.layers != "all" else [])]
     if unit.apply_to != "both":
         setting.append(f"{unit.apply_to} only")
+    if unit.chunk_tokens:
+        setting.append(f"chunks of {unit.chunk_tokens}")
     return f"{' '.join(where)} at {', '.join(setting)}"
 
 

@@ -1,5 +1,6 @@
 """Where a table of measurements comes from, written above it."""
 
+import csv
 import hashlib
 import shlex
 import sys
@@ -50,8 +51,14 @@ def _weights(name: str, transformer: Any) -> str:
     return f"commit {getattr(transformer.config, '_commit_hash', None) or 'unknown'}"
 
 
-def write_table(table: "pd.DataFrame", path: Path, about: dict[str, str]) -> None:
-    """Write a table as CSV, four digits a number, below a comment line for each fact: `pandas.read_csv(path, comment="#")`.
+def write_table(table: "pd.DataFrame", path: Path, about: dict[str, str], *, digits: int = 4) -> None:
+    """Write a table as CSV, below a comment line for each fact: `pandas.read_csv(path, comment="#")`.
+
+    Args:
+        table: its index is left out.
+        path: of the file.
+        about: the facts by name.
+        digits: significant ones of a number.
 
     >>> import pandas, tempfile
     >>> path = Path(tempfile.mkdtemp()) / "table.csv"
@@ -60,4 +67,7 @@ def write_table(table: "pd.DataFrame", path: Path, about: dict[str, str]) -> Non
     '# model: minilm\\nrate\\n0.3333\\n'
     """
     facts = "".join(f"# {key}: {' '.join(value.split())}\n" for key, value in about.items())
-    path.write_text(facts + table.to_csv(index=False, float_format="%.4g", lineterminator="\n"), encoding="utf-8")
+    text = table.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n")
+    if "#" in text:  # in quotes it starts no comment
+        text = table.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    path.write_text(facts + text, encoding="utf-8")

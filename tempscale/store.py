@@ -1,7 +1,5 @@
 """Where the scores are kept: one SQLite database that survives a kill at any moment."""
 
-import hashlib
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tempscale.unit import Item, Measured, Unit
+from tempscale.migration import from_version_1
+from tempscale.unit import Item, Measured, Unit, digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Item", "Measured", "Store", "Unit"]
 
 FILE = "results.sqlite"
-VERSION = 1
+VERSION = 2
 WAIT = 60.0  # seconds for another process to finish its transaction, which takes milliseconds
 
 
@@ -38,7 +37,8 @@ class Store:
     """The finished units of a folder, and their items.
 
     A unit and its items are written in one transaction, with a digest over all of them: a unit is there completely, or not
-    at all, and one that was altered since does not count as finished. Any number of processes may use one store.
+    at all, and one that was altered since does not count as finished. Any number of processes may use one store. One of an
+    earlier version is brought up to date when it is opened, after which the earlier tempscale no longer opens it.
 
     Args:
         out: a folder; the database is `results.sqlite` in it.
@@ -77,15 +77,21 @@ class Store:
                 raise
 
     def _prepare(self) -> None:
-        found = self._database.execute("PRAGMA user_version").fetchone()[0]
+        found = self._version()
         if found > VERSION:
             raise OSError(f"{self.path} is of version {found}, this tempscale reads {VERSION}: upgrade tempscale")
         if found < VERSION:
             self._database.execute("PRAGMA journal_mode = WAL")
             with self._transaction():
+                if self._version() == 1:  # if no other process was faster
+                    from_version_1(self._database)
                 for statement in _SCHEMA.split(";"):
                     self._database.execute(statement)
                 self._database.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _version(self) -> int:
+        version: int = self._database.execute("PRAGMA user_version").fetchone()[0]
+        return version
 
     @contextmanager
     def _one_sentence(self) -> Iterator[None]:
@@ -119,7 +125,7 @@ class Store:
 
     def _intact(self, unit_id: str) -> bool:
         row = self._row(unit_id)
-        return row is not None and row[-1] == _digest(row[:-1], self._items(unit_id))
+        return row is not None and row[-1] == digest(row[:-1], self._items(unit_id))
 
     def _row(self, unit_id: str) -> tuple[Any, ...] | None:
         query = f"SELECT {', '.join(COLUMNS)}, digest FROM unit WHERE id = ?"
@@ -159,7 +165,10 @@ class Store:
                 ((unit.id, position, *row) for position, row in enumerate(rows)),
             )
             places = ", ".join("?" * (len(values) + 1))
-            self._database.execute(f"INSERT OR REPLACE INTO unit VALUES ({places})", (*values, _digest(values, rows)))
+            self._database.execute(
+                f"INSERT OR REPLACE INTO unit ({', '.join(COLUMNS)}, digest) VALUES ({places})",
+                (*values, digest(values, rows)),
+            )
 
     def units(self) -> "pd.DataFrame":
         """Return one row for each finished unit, the oldest first; altered ones are left out."""
@@ -205,7 +214,3 @@ class Store:
 def _number(value: float | None) -> float | None:
     """Return what SQLite gives back: a plain float, and nothing for a NaN."""
     return None if value is None or value != value else float(value)
-
-
-def _digest(values: Iterable[Any], items: list[tuple[Any, ...]]) -> str:
-    return hashlib.sha256(json.dumps([list(values), items]).encode()).hexdigest()

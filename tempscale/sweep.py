@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tempscale.chunks import check_least
 from tempscale.encoder import Encoder
 from tempscale.identity import model_hash, model_name, prompts_of, versions
 from tempscale.measure import measure
@@ -43,6 +44,7 @@ class Plan:
     device: str | None = None
     dtype: "str | torch.dtype | None" = None
     batch_tokens: int | None = None
+    chunk_tokens: int | None = None
 
     def check(self) -> None:
         """Raise ValueError for what cannot be, before anything is loaded or written."""
@@ -60,6 +62,9 @@ class Plan:
             to_dtype(self.dtype)
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise ValueError(f"batch_tokens must be at least 1, not {self.batch_tokens}; leave it out for the default")
+
+        if self.chunk_tokens is not None:
+            check_least(self.chunk_tokens)
 
     def parts(self) -> tuple[list[Part], list[str]]:
         """Return the parts of the tasks, and the names of tasks that have no queries and documents to tell apart."""
@@ -93,7 +98,12 @@ class Sweep:
         prompts = prompts_of(model, name)
         label, layers = layers_setting(plan.layers)
         self.encoder = Encoder(
-            model.eval(), prompts=prompts, layers=layers, apply_to=plan.apply_to, batch_tokens=plan.batch_tokens
+            model.eval(),
+            prompts=prompts,
+            layers=layers,
+            apply_to=plan.apply_to,
+            batch_tokens=plan.batch_tokens,
+            chunk_tokens=plan.chunk_tokens,
         )
         self._versions = versions()
         self._loaded: Any = None
@@ -118,6 +128,7 @@ class Sweep:
                         max_seq_length=int(model.max_seq_length or 0),
                         dtype=dtype,
                         data_hash=part.data_hash,
+                        chunk_tokens=plan.chunk_tokens or 0,
                     ),
                     part,
                     temperature,

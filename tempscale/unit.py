@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -11,7 +12,8 @@ class Unit:
     """A piece of work: what is evaluated, on what, and how. Any difference makes it another unit.
 
     `temperature` and `layers` are labels ("0.9", "LogLength(...)"; "all", "last:3"); `model_hash` covers weights, tokeniser,
-    configuration and prompts; `data_hash` the task's data and its revision.
+    configuration and prompts; `data_hash` the task's data and its revision. `chunk_tokens` is the length of the pieces that
+    longer texts are cut into (`tempscale.chunks`), 0 for texts as a whole.
     """
 
     model: str
@@ -26,6 +28,7 @@ class Unit:
     max_seq_length: int
     dtype: str
     data_hash: str
+    chunk_tokens: int = 0
 
     @property
     def id(self) -> str:
@@ -59,3 +62,8 @@ class Item(NamedTuple):
     tokens: int | None
     score: float
     target: float | None = None
+
+
+def digest(values: Iterable[Any], items: list[tuple[Any, ...]]) -> str:
+    """Return a hash over all that is stored of a unit: its row, and the rows of its items."""
+    return hashlib.sha256(json.dumps([list(values), items]).encode()).hexdigest()

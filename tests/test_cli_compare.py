@@ -4,11 +4,14 @@ import io
 import json
 import subprocess
 import sys
+from importlib import metadata
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from tempscale.cli import app
 from tempscale.compare import COLUMNS, compare
 from tempscale.store import Item, Measured, Store, Unit
 
@@ -109,3 +112,108 @@ def test_folders_without_results(tmp_path):
     assert (empty.returncode, empty.stdout) == (1, "")
     assert "no results in" in empty.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """Two tasks, a model in pieces and at another temperature, and a whitened copy; a label with a comment sign."""
+    out, rng = tmp_path_factory.mktemp("several") / "results", np.random.default_rng(1)
+    with Store(out) as store:
+        for task in ("STS12", "SciFact"):
+            before = rng.random(40)
+            for model, temperature, chunks in [
+                ("minilm", "1.0", 0),
+                ("minilm", "1.0", 128),
+                ("minilm", "falling#0a1b2c3d", 0),
+                ("white", "1.0", 0),
+            ]:
+                unit = Unit(
+                    model,
+                    model[:1],
+                    task,
+                    "",
+                    "test",
+                    "default",
+                    temperature,
+                    "all",
+                    "both",
+                    256,
+                    "float32",
+                    "d",
+                    chunks,
+                )
+                scores = before + rng.normal(0, 0.1, 40) * (chunks > 0 or model == "white")
+                items = [Item(str(i), 3 * i + 2, score) for i, score in enumerate(scores)]
+                measured = Measured(
+                    float(scores.mean()), "accuracy", "mean", "cpu", '{"a": "1"}', "tempscale x", 1.5, 99, '{"s": 1}'
+                )
+                store.add(unit, measured, items)
+    return out
+
+
+def test_chunks_tasks_and_another_model_in_a_table(several):
+    written = run(several, "--format", "markdown", "--tasks", "SciFact", "--against", "minilm")
+    assert written.returncode == 0, written.stderr
+    lines = written.stdout.splitlines()
+    assert [line for line in lines if line.startswith("**")] == [
+        "**minilm, 256 tokens, float32**",
+        "**white, 256 tokens, float32, against minilm**",
+    ]
+    settings = [line.split(" | ")[3] for line in lines if line.startswith("| task |")]
+    assert settings == ["1.0 chunks of 128", "falling#0a1b2c3d", "1.0"]
+    assert "STS12" not in written.stdout
+
+
+def test_files_to_publish(several, tmp_path):
+    out = tmp_path / "new" / "files"
+    arguments = [several, "--against", "minilm", "--format", "json", "--out", out]
+    written = run(*arguments)
+    assert written.returncode == 0, written.stderr
+    assert f"Wrote comparison.csv, units.csv and by_length.csv into {out}" in written.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["by_length.csv", "comparison.csv", "units.csv"]
+    tables = {path.stem: pd.read_csv(path, comment="#", keep_default_na=False) for path in out.iterdir()}
+    for path in out.iterdir():
+        command, version = path.read_text().splitlines()[:2]
+        assert command == "# command: tempscale compare " + " ".join(map(str, arguments))
+        assert version == f"# tempscale: {metadata.version('tempscale')}"
+    expected = compare(several, against="minilm")
+    assert list(tables["comparison"].columns) == COLUMNS
+    assert np.allclose(tables["comparison"].difference, expected.difference, rtol=1e-9, atol=0)
+    assert tables["comparison"].temperature.astype(str).tolist() == expected.temperature.tolist()
+    with Store(several) as store:
+        units = store.units()
+    assert "scores" not in tables["units"]
+    assert set(tables["units"].columns) == set(units.columns) - {"scores"}
+    assert np.allclose(tables["units"].main_score, units.main_score, rtol=1e-9)
+    assert tables["units"].versions.tolist() == ['{"a": "1"}'] * 8
+    assert sorted(set(tables["by_length"].temperature)) == ["1.0", "falling#0a1b2c3d"]
+    again = run(*arguments)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "--out: " in again.stderr
+    assert "exists and is not an empty folder: name a new one" in again.stderr
+
+
+def test_files_of_chosen_tasks(several, tmp_path):
+    arguments = ["--tasks", "SciFact", "--out", str(tmp_path / "files")]
+    assert CliRunner().invoke(app, ["compare", str(several), *arguments]).exit_code == 0
+    for name in ("comparison", "units", "by_length"):
+        table = pd.read_csv(tmp_path / "files" / f"{name}.csv", comment="#")
+        assert set(table.task.dropna()) == {"SciFact"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--tasks", "SciFact,STS99"), "no results of the task 'STS99': there are those of STS12, SciFact"),
+        (("--tasks", ","), "no task to compare: name some of STS12, SciFact"),
+        (
+            ("--against", "mpnet"),
+            "no results of the model 'mpnet' to compare against: there are those of minilm, white",
+        ),
+    ],
+)
+def test_what_is_not_in_the_folder_is_a_wrong_argument(several, arguments, message, tmp_path):
+    result = CliRunner().invoke(app, ["compare", str(several), *arguments, "--out", str(tmp_path / "files")])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"tempscale: {message}" in result.stderr
+    assert not (tmp_path / "files").exists()

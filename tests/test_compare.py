@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from tempscale.compare import COLUMNS, compare
+from tempscale.matching import ChoiceError
 from tempscale.store import Item, Measured, Store, Unit
 
 UNIT = Unit("minilm", "m1", "A", "Retrieval", "test", "default", "1.0", "all", "both", 256, "float32", "d1")
@@ -311,3 +312,127 @@ def test_small_bins_and_tasks_get_no_interval(tmp_path):
     # nine items are too few, and half of B has one rating only, which nothing ranks like
     assert frame.scope.tolist() == ["task", "task", "overall"]
     assert frame.low.isna().tolist() == [True, False, False]
+
+
+def test_chunks_are_a_setting_and_the_baseline_reads_texts_whole(tmp_path):
+    rng = np.random.default_rng(8)
+    whole, pieces, both = rng.random((3, 30))
+    with Store(tmp_path) as store:
+        add(store, replace(UNIT, chunk_tokens=128), pieces)
+        add(store, replace(UNIT, chunk_tokens=128, temperature="0.9"), both)
+    with pytest.raises(ValueError, match=r"at the baseline temperature 1, only 0.9 chunks of 128, 1.0 chunks of 128"):
+        compare(tmp_path)
+    with Store(tmp_path) as store:
+        add(store, UNIT, whole)
+    rows = compare(tmp_path).query("scope == 'task'")
+    assert rows.temperature.tolist() == ["1.0", "0.9"]
+    assert rows.chunk_tokens.tolist() == [128, 128]
+    assert np.allclose(rows.difference, [(pieces - whole).mean(), (both - whole).mean()])
+    assert (rows.baseline == whole.mean()).all()
+
+
+def test_chosen_tasks_are_as_if_there_were_no_others(filled, tmp_path_factory):
+    out, _ = filled
+    fewer = tmp_path_factory.mktemp("fewer")
+    with Store(out) as store, Store(fewer) as copy:
+        for unit in store.units().to_dict("records"):
+            if unit["task"] in ("A", "C"):
+                kept = Unit(**{name: unit[name] for name in vars(UNIT)})
+                items = store.items(unit["id"])
+                target = None if unit["statistic"] == "mean" else items.target
+                add(copy, kept, items.score, target=target, tokens=items.tokens)
+    chosen = compare(out, tasks=["C", "A"])
+    assert set(chosen.task) == {"A", "C", ""}
+    order = ["scope", "task", "tokens", "temperature", "layers"]
+    expected = compare(fewer)
+    pd.testing.assert_frame_equal(*(frame.sort_values(order, ignore_index=True) for frame in (chosen, expected)))
+    assert len(compare(out)) > len(chosen)
+    assert set(compare(out, tasks=["A"]).scope) == {"task", "length", "overall"}, "nothing to hold out"
+
+
+def test_tasks_and_models_that_are_not_there(filled):
+    with pytest.raises(ChoiceError, match="no results of the task 'E': there are those of A, B, C, D"):
+        compare(filled[0], tasks=["A", "E"])
+    with pytest.raises(ChoiceError, match="no task to compare: name some of A, B, C, D, or leave tasks out for all"):
+        compare(filled[0], tasks=[])
+    with pytest.raises(
+        ChoiceError, match="no results of the model 'mini' to compare against: there are those of minilm"
+    ):
+        compare(filled[0], against="mini")
+
+
+@pytest.fixture
+def whitened(tmp_path):
+    """A model at two temperatures, and a whitened copy of it at the temperature 1, whole and in chunks."""
+    rng = np.random.default_rng(9)
+    scores = {task: rng.random((4, 40)) for task in ("A", "B")}
+    with Store(tmp_path) as store:
+        for task, (plain, colder, white, white_chunks) in scores.items():
+            unit = replace(UNIT, task=task)
+            other = replace(unit, model="white", model_hash="m2")
+            add(store, unit, plain)
+            add(store, replace(unit, temperature="0.9"), colder)
+            add(store, other, white)
+            add(store, replace(other, chunk_tokens=64), white_chunks)
+    return tmp_path, scores
+
+
+def test_against_another_model(whitened):
+    out, scores = whitened
+    own = compare(out)
+    frame = compare(out, against="minilm")
+    assert (own.against == own.model).all()
+    pd.testing.assert_frame_equal(*(f[f.model == "minilm"].reset_index(drop=True) for f in (frame, own)))
+    rows = frame.query("scope == 'task' and model == 'white'")
+    assert (rows.against == "minilm").all()
+    assert rows.chunk_tokens.tolist() == [0, 64] * 2
+    for row in rows.itertuples():
+        plain, _, white, chunks = scores[row.task]
+        after = chunks if row.chunk_tokens else white
+        assert np.isclose(row.difference, (after - plain).mean())
+        assert np.isclose(row.baseline, plain.mean())
+        error = (after - plain).std() / np.sqrt(40)
+        assert np.isclose(row.half_width, 1.96 * error, rtol=0.1), "paired: of the differences of the same items"
+    held = frame[frame.scope.str.startswith("held-out") & (frame.model == "white")]
+    assert set(held.temperature) <= {"1.0", "minilm 1", "chosen"}, "its own temperature 1 is a setting like others"
+
+
+def test_against_a_model_that_is_there_only_for_that(tmp_path):
+    before, after = noisy(np.random.default_rng(10), 30)
+    with Store(tmp_path) as store:
+        add(store, UNIT, before)
+        add(store, replace(UNIT, model="white", temperature="0.9"), after)
+        add(store, replace(UNIT, model="white", temperature="0.9", task="B"), after)
+    with pytest.warns(UserWarning, match=r"left out: B \(test, default\) has no result of minilm at the") as caught:
+        frame = compare(tmp_path, against="minilm")
+    assert len(caught) == 1, "and no word about minilm having nothing else"
+    assert np.isclose(frame.query("scope == 'task'").difference.item(), (after - before).mean())
+    with pytest.raises(ValueError, match=r"no results of minilm at the baseline temperature 0.9, only 1.0"):
+        compare(tmp_path, against="minilm", baseline=0.9)
+
+
+def test_of_several_baselines_of_a_model_the_one_of_the_same_length_or_an_error(tmp_path):
+    rng = np.random.default_rng(11)
+    scores = {length: rng.random(30) for length in (256, 512)}
+    after = rng.random(30)
+    white = replace(UNIT, model="white", model_hash="m2", max_seq_length=512)
+    with Store(tmp_path) as store:
+        for length, values in scores.items():
+            add(store, replace(UNIT, max_seq_length=length), values)
+        add(store, white, after)
+    (row,) = compare(tmp_path, against="minilm").query("scope == 'task'").itertuples()
+    assert np.isclose(row.difference, (after - scores[512]).mean())
+    with Store(tmp_path) as store:
+        add(store, replace(white, max_seq_length=128), after)
+    message = (
+        r"A \(test, default\) has 2 baselines of minilm to compare white with \(hash m1, max_seq_length 256, float32; "
+        r"hash m1, max_seq_length 512, float32\): evaluate the model to compare with once"
+    )
+    with pytest.raises(ChoiceError, match=message):
+        compare(tmp_path, against="minilm")
+    with Store(tmp_path) as store:
+        add(store, replace(UNIT, model_hash="m3", max_seq_length=128), scores[256] + 1)
+    rows = compare(tmp_path, against="minilm").query("scope == 'task'")
+    assert np.allclose(
+        sorted(rows.difference), sorted([(after - scores[512]).mean(), (after - scores[256] - 1).mean()])
+    )

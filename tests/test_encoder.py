@@ -125,6 +125,70 @@ def test_lengths_are_those_before_the_cut(model):
     assert encoder.work.tokens == 3 + 3 * 64
 
 
+def test_chunks(model):
+    """A word of this model is a token: 60 words in pieces of at most 14 are five of 12."""
+    long = " ".join(WORDS[:60])
+    expected = model.encode([" ".join(WORDS[start : start + 12]) for start in range(0, 60, 12)])
+    norms = np.linalg.norm(expected, axis=1, keepdims=True)
+    mean = (expected / norms).mean(0)
+    encoder = Encoder(model, chunk_tokens=16)
+    encoder.begin(1.0)
+    found = encode(encoder, ["ba be", long, " ".join(WORDS[:14])])
+    np.testing.assert_allclose(found[1], mean / np.linalg.norm(mean) * norms.mean(), atol=2e-5)
+    np.testing.assert_allclose(found[[0, 2]], model.encode(["ba be", " ".join(WORDS[:14])]), atol=2e-5)
+    assert encoder.work.calls[0].tokens == [4, 62, 16], "before the cut"
+    assert encoder.work.tokens == encoder.work.forwarded == 4 + 5 * 14 + 16
+
+
+def test_chunks_of_a_text_longer_than_the_model_reads(model):
+    texts = [" ".join(WORDS[:60] + words) for words in (WORDS * 5, [*WORDS * 4, *WORDS[::-1]])]
+    whole, pieces = Encoder(model), Encoder(model, chunk_tokens=64)
+    assert np.array_equal(*encode(whole, texts)), "they differ beyond what is read"
+    assert np.abs(np.subtract(*encode(pieces, texts))).max() > 1e-3
+    assert pieces.work.tokens > 2 * 400
+
+
+def test_chunks_of_texts_that_fit_change_no_bit(model):
+    texts = [text for text in TEXTS if len(text.split()) <= 30]
+    assert np.array_equal(encode(Encoder(model, chunk_tokens=32), texts), encode(Encoder(model), texts))
+
+
+def test_equal_pieces_are_read_once(model):
+    encoder = Encoder(model, chunk_tokens=12)
+    texts = [" ".join(WORDS[:10] * 3), " ".join(WORDS[:10] * 2), " ".join(WORDS[:10])]
+    encoder.begin(1.0)
+    found = encode(encoder, texts)
+    assert (encoder.work.tokens, encoder.work.forwarded) == (6 * 12, 12)
+    np.testing.assert_allclose(found[0], found[2], atol=2e-5)
+    encode(encoder, texts)
+    assert (encoder.work.tokens, encoder.work.forwarded) == (2 * 6 * 12, 12)
+
+
+@pytest.mark.parametrize("temperature", [0.5, LogLength(4)], ids=str)
+def test_chunks_and_temperature_and_prompt(model, temperature):
+    """Every piece gets the prompt, and a schedule sees the length of the piece."""
+    long = " ".join(WORDS[:40])
+    encoder = Encoder(model, prompts={"STS12": "ba: "}, chunk_tokens=14, apply_to="both")
+    encoder.prove([temperature])
+    encoder.begin(temperature)
+    (found,) = encode(encoder, [long])
+    encoder.close()
+    with patch(model, temperature):
+        pieces = model.encode([" ".join(WORDS[start : start + 10]) for start in range(0, 40, 10)], prompt="ba: ")
+    norms = np.linalg.norm(pieces, axis=1, keepdims=True)
+    mean = (pieces / norms).mean(0)
+    np.testing.assert_allclose(found, mean / np.linalg.norm(mean) * norms.mean(), atol=2e-5)
+
+
+def test_chunks_that_leave_no_room_beside_a_prompt_are_refused_before_the_work(model):
+    prompt = "ba be bi " * 3
+    with pytest.raises(
+        ValueError, match=r"chunk_tokens 11 leaves no room for text: the prompt 'ba be .* expected at least 12"
+    ):
+        Encoder(model, prompts={"query": prompt}, chunk_tokens=11).prove([1.0])
+    Encoder(model, prompts={"query": prompt}, chunk_tokens=12).prove([1.0])
+
+
 class Small:
     """A device that holds so many tokens."""
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -382,6 +383,69 @@ def test_temperature_one_is_shared_by_layers_and_sides(model, data, tmp_path):
         assert len(store.units()) == 2
 
 
+def test_chunks_are_a_setting(out, model, data, tmp_path):
+    """The whole of a long document is read, its score is that of the averages, and it is another unit."""
+    shutil.copytree(out, tmp_path / "out")
+    arguments = {"out": tmp_path / "out", "data_dir": data, "progress": False}
+    found = evaluate(model, TASKS, [1.0, 0.5], chunk_tokens=32, **arguments)
+    assert found.chunk_tokens.tolist() == [32] * 6
+    assert found.command[0].endswith("chunk_tokens=32)")
+    with Store(tmp_path / "out") as store:
+        units = store.units()
+        scifact = units[(units.task == "SciFact") & (units.temperature == "1.0")].set_index("chunk_tokens")
+        lengths = [store.items(unit).tokens.tolist() for unit in scifact.id]
+    assert sorted(units.chunk_tokens.tolist()) == [0] * 6 + [32] * 6
+    assert lengths[0] == lengths[1], "the length of an item is that of its uncut text"
+    assert scifact.tokens[32] > scifact.tokens[0]
+    assert abs(scifact.main_score[32] - scifact.main_score[0]) > 1e-3
+    plain = tempscale.load_model(model, device="cpu")
+    corpus = pd.read_parquet(f"{data}/SciFact/corpus.parquet")
+    texts = {text: text.split() for text in corpus.title + " " + corpus.text}
+
+    class Averaging(SentenceTransformerEncoderWrapper):
+        """Chunks by hand: a token a word, two special ones, about equal pieces."""
+
+        def encode(self, inputs, **kwargs):
+            embeddings = []
+            for words in (str(text).split() for batch in inputs for text in batch["text"]):
+                count = -(-len(words) // 30)
+                ends = [0]
+                while count:
+                    ends.append(ends[-1] + -(-(len(words) - ends[-1]) // count))
+                    count -= 1
+                pieces = plain.encode([" ".join(words[a:b]) for a, b in pairwise(ends)])
+                norms = np.linalg.norm(pieces, axis=1, keepdims=True)
+                embeddings.append((pieces / norms).mean(0))
+            return np.stack(embeddings)
+
+    assert max(map(len, texts.values())) > 62
+    expected = by_mteb(Averaging(plain), loaded("SciFact", data))
+    assert scifact.main_score[32] == pytest.approx(expected, abs=1e-5)
+    written = pd.read_csv(tmp_path / "out" / "by_length.csv")
+    assert set(written.chunk_tokens) == {0, 32}
+    files = sorted((tmp_path / "out" / "mteb").rglob("SciFact.json"))
+    assert len(files) == 4, "none of mteb's files is taken for another's"
+    before = {file.relative_to(out) for file in (out / "mteb").rglob("SciFact.json")}
+    assert before <= {file.relative_to(tmp_path / "out") for file in files}
+
+
+def test_chunks_that_the_model_cannot_read_are_refused(model, data, tmp_path):
+    for arguments, limit in (({}, 64), ({"max_seq_length": 16}, 16)):
+        with pytest.raises(ValueError, match=f"chunk_tokens {limit + 1} is more than the {limit} tokens"):
+            evaluate(
+                model,
+                "STSBenchmark",
+                [1.0],
+                out=tmp_path,
+                data_dir=data,
+                progress=False,
+                chunk_tokens=limit + 1,
+                **arguments,
+            )
+    with Store(tmp_path) as store:
+        assert store.units().empty
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -399,6 +463,7 @@ def test_temperature_one_is_shared_by_layers_and_sides(model, data, tmp_path):
         ({"dtype": "int8"}, r"unknown dtype 'int8'"),
         ({"engine": "slurm"}, r"unknown engine 'slurm': expected local or ray"),
         ({"batch_tokens": 0}, r"batch_tokens must be at least 1, not 0"),
+        ({"chunk_tokens": 7}, r"chunk_tokens must be at least 8, not 7; leave it out to read texts whole"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_at_once(model, data, arguments, message, tmp_path):

@@ -70,6 +70,8 @@ def test_two_processes_on_one_store_and_the_command_line(files, tmp_path):
         (["--tasks", "STSBenchmark", "--temperatures", "1.0,cold"], 2, "'cold' is no number"),
         (["--tasks", "STSBenchmark", "--address", "ray://x"], 2, "--address 'ray://x' is for --engine ray"),
         (["--tasks", "STSBenchmark", "--max-seq-length", "4096"], 1, "max_seq_length 4096 is not possible"),
+        (["--tasks", "STSBenchmark", "--chunk-tokens", "4"], 2, "chunk_tokens must be at least 8, not 4"),
+        (["--tasks", "STSBenchmark", "--chunk-tokens", "65"], 1, "chunk_tokens 65 is more than the 64 tokens"),
         (["--tasks", "STS17"], 1, "cannot load the data of STS17 from the hub"),
     ],
 )

@@ -1,9 +1,12 @@
 """Postprocessing against NumPy's covariances and projections, on the corpus and on other texts."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
+import tempscale
 from tempscale import geometry
 from tempscale.postprocess import AllButTheTop, Centring, Whitening
 
@@ -14,6 +17,29 @@ def cloud(n=80, d=6, seed=0):
 
 
 CORPUS, OTHER = cloud(), cloud(25, seed=0)[::-1] * 1.5 + 0.2
+
+SUBJECTS = [
+    "a sudden storm",
+    "my sister",
+    "the parliament",
+    "an electron",
+    "this old piano",
+    "a tax",
+    "the goalkeeper",
+    "yeast",
+]
+VERBS = [
+    "forgot the name",
+    "changed the shape",
+    "asked for news",
+    "paid the price",
+    "took the colour",
+    "heard the sound",
+]
+OBJECTS = ["the sea", "a matrix", "breakfast", "Brazil", "iron", "her garden", "a court", "winter", "software", "blood"]
+# 480 different texts, more than minilm has dimensions.
+FITTED = [f"{one} {two} of {three}" for one in SUBJECTS for two in VERBS for three in OBJECTS]
+READ = ["A short text.", "Another one, of several sentences. " * 9, "12"]
 
 
 def test_centring():
@@ -116,3 +142,41 @@ def test_refusals_of_the_options():
         Whitening(0)
     with pytest.raises(ValueError, match="expected at least 0 directions, not -1"):
         AllButTheTop(-1)
+
+
+STEPS = [Centring(), Whitening(), Whitening(20), AllButTheTop(3)]
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("step", STEPS, ids=["centring", "whitening", "whitening to 20", "all-but-the-top"])
+def test_a_model_with_the_module_gives_the_postprocessed_embeddings_also_when_loaded(
+    minilm, step, normalised, tmp_path
+):
+    plain = minilm.encode(READ)
+    step.fit(minilm.encode(FITTED))
+    model = copy.deepcopy(minilm)
+    model.append(step.module().to(model.device))
+    expected = step.transform(plain)
+    if normalised:
+        model.append(type(model[2])())
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    # float32 rounds embeddings of norm 1, and the map enlarges what is left by its largest factor.
+    largest = np.linalg.norm(step.module().linear.weight.detach().numpy(), 2)
+    tolerance = 64 * np.finfo(np.float32).eps * max(1, largest)
+    found = model.encode(READ)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=tolerance)
+    model.save_pretrained(str(tmp_path / "model"))
+    loaded = tempscale.load_model(str(tmp_path / "model"), device="cpu")
+    np.testing.assert_allclose(loaded.encode(READ), found, atol=tolerance)
+    assert np.abs(minilm.encode(READ) - plain).max() == 0, "the plain model is what it was"
+    assert np.abs(found - plain[:, : found.shape[1]]).max() > 1000 * tolerance
+
+
+def test_a_module_can_be_used_without_gradients_and_says_its_width():
+    module = Whitening(2).fit(CORPUS).module()
+    assert not module.training
+    width = getattr(module, "get_embedding_dimension", None) or module.get_sentence_embedding_dimension
+    assert width() == 2
+    with pytest.raises(ValueError, match="Centring is not fitted: call fit with the embeddings of a corpus first"):
+        Centring().module()

@@ -27,3 +27,12 @@ def test_weights_without_a_file_are_named_by_the_commit(minilm):
 
 def test_the_texts_are_told_apart(minilm):
     assert provenance("minilm", minilm, ["ab", "c"])["texts"] != provenance("minilm", minilm, ["a", "bc"])["texts"]
+
+
+def test_digits_and_a_comment_sign_inside_a_table(tmp_path):
+    table = pd.DataFrame({"label": ["a#1", 'b "2", #'], "count": [1, 2], "rate": [1 / 3, 2 / 3]})
+    write_table(table, tmp_path / "table.csv", {"note": "x"}, digits=10)
+    read = pd.read_csv(tmp_path / "table.csv", comment="#")
+    pd.testing.assert_frame_equal(read, table, rtol=1e-9, check_dtype=False)
+    assert read["count"].tolist() == [1, 2]
+    assert "0.3333333333" in (tmp_path / "table.csv").read_text()

@@ -1,5 +1,7 @@
 """The store: complete units or none, whatever happens to the process or to the file."""
 
+import hashlib
+import json
 import os
 import signal
 import sqlite3
@@ -216,6 +218,99 @@ def test_folders_that_cannot_be(tmp_path):
 
 def test_a_later_version_is_not_touched(tmp_path):
     with Store(tmp_path) as store:
-        store._database.execute("PRAGMA user_version = 2")
-    with pytest.raises(OSError, match=r"is of version 2, this tempscale reads 1: upgrade tempscale"):
+        store._database.execute("PRAGMA user_version = 3")
+    with pytest.raises(OSError, match=r"is of version 3, this tempscale reads 2: upgrade tempscale"):
         Store(tmp_path)
+
+
+# A store of version 1, as tempscale wrote it: its schema, and the hashes that it had, in plain SQL.
+SCHEMA_1 = """
+CREATE TABLE unit (id TEXT PRIMARY KEY, model, model_hash, task, task_type, split, subset, temperature, layers, apply_to,
+    max_seq_length, dtype, data_hash, main_score, metric, statistic, device, versions, command, seconds, tokens, scores,
+    created, digest);
+CREATE TABLE item (unit TEXT, position INTEGER, item TEXT, tokens INTEGER, score REAL, target REAL,
+    PRIMARY KEY (unit, position)) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+FIELDS_1 = [
+    *("model", "model_hash", "task", "task_type", "split", "subset"),
+    *("temperature", "layers", "apply_to", "max_seq_length", "dtype", "data_hash"),
+]
+
+
+def write_version_1(folder, units):
+    folder.mkdir()
+    database = sqlite3.connect(folder / FILE)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.executescript(SCHEMA_1)
+    for unit in units:
+        described = {name: getattr(unit, name) for name in FIELDS_1}
+        unit_id = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+        row = [unit_id, *described.values(), *vars(MEASURED).values(), "2026-11-20T10:00:00+00:00"]
+        items = [["0", 12, 0.1, 5.0], ["1", 7, None, 0.0], ["2", None, 1 / 3, None]]
+        digest = hashlib.sha256(json.dumps([row, items]).encode()).hexdigest()
+        with database:
+            database.execute(f"INSERT INTO unit VALUES ({', '.join('?' * 24)})", [*row, digest])
+            database.executemany(
+                "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?)",
+                [(unit_id, position, *item) for position, item in enumerate(items)],
+            )
+    return database
+
+
+UNITS = [replace(A_UNIT, task=task) for task in ("STS12", "STS14", "STS16")]
+
+
+def test_a_store_of_version_1_is_brought_up_to_date(tmp_path):
+    out = tmp_path / "out"
+    database = write_version_1(out, UNITS)
+    with database:
+        database.execute("UPDATE unit SET main_score = 0.9 WHERE task = 'STS14'")
+    database.close()
+    for _ in range(2):
+        with Store(out, create=False) as store:
+            assert [store.finished(unit) for unit in UNITS] == [True, False, True], (
+                "an altered unit still does not count"
+            )
+            frame = store.units()
+            assert frame.task.tolist() == ["STS12", "STS16"] or frame.task.tolist() == ["STS16", "STS12"]
+            for row in frame.drop(columns=["id", "created", "task"]).to_dict("records"):
+                assert row == {k: v for k, v in (vars(A_UNIT) | vars(MEASURED)).items() if k != "task"}
+            assert (frame.created == "2026-11-20T10:00:00+00:00").all()
+            assert store.items(A_UNIT.id).score[2] == 1 / 3
+            assert store.items(A_UNIT.id).score.isna().tolist() == [False, True, False]
+            assert not store.finished(replace(A_UNIT, chunk_tokens=128)), "texts were read as a whole"
+    with Store(out) as store:
+        store.add(UNITS[1], MEASURED, ITEMS)
+        store.add(replace(A_UNIT, chunk_tokens=128), MEASURED, ITEMS)
+        assert len(store.units()) == 4
+    with Store(tmp_path / "new") as new, Store(out) as store:
+        new.add(A_UNIT, MEASURED, ITEMS)
+        query = "SELECT item, tokens, score, target FROM item WHERE unit = ? ORDER BY position"
+        rows = [each._database.execute(query, (A_UNIT.id,)).fetchall() for each in (new, store)]
+        assert rows[0] == rows[1], "the same rows under the same id as in a store that was made today"
+
+
+def test_bringing_a_store_up_to_date_is_done_as_a_whole_or_not_at_all(tmp_path):
+    write_version_1(tmp_path / "out", UNITS).close()
+    code = """
+import tempscale.store
+def migrate(database):
+    tempscale.migration.from_version_1(database)
+    os.kill(os.getpid(), signal.SIGKILL)
+tempscale.store.from_version_1 = migrate
+Store(sys.argv[2])
+"""
+    with run(code, tmp_path / "out") as process:
+        assert process.wait() == -signal.SIGKILL
+    database = sqlite3.connect(tmp_path / "out" / FILE)
+    assert database.execute("PRAGMA user_version").fetchone() == (1,)
+    assert "chunk_tokens" not in [row[1] for row in database.execute("PRAGMA table_info(unit)")]
+    database.close()
+    opening = "Store(sys.argv[2]).close()"
+    processes = [run(opening, tmp_path / "out") for _ in range(3)]
+    assert [process.wait() for process in processes] == [0] * 3
+    for process in processes:
+        process.stdout.close()
+    with Store(tmp_path / "out") as store:
+        assert len(store.units()) == 3

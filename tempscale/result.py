@@ -1,0 +1,68 @@
+"""A setting against the baseline, measured: on a task, on the items of one length, or on average over tasks."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tempscale.matching import Cell, Setting
+from tempscale.paired import Paired, paired
+from tempscale.resampling import Floats
+
+# Fewer items than this get no interval: a percentile bootstrap of a handful of values promises too much.
+MIN_ITEMS = 10
+
+
+@dataclass(frozen=True)
+class Result:
+    """A setting against the baseline: on a task, on some of its items, or on average."""
+
+    setting: Setting
+    items: int
+    baseline: float
+    difference: float
+    sample: Paired | None
+    task: str = ""
+    split: str = ""
+    subset: str = ""
+    metric: str = ""
+    tokens: str = ""
+
+
+def measure(cell: Cell, bins: int | Sequence[float], resamples: int, seed: int) -> Iterator[Result]:
+    """Yield the results of a cell's settings on all its items, then on those of each length bin."""
+    names = (cell.task, cell.split, cell.subset)
+    # Streams by name: two tasks of the same size must not be resampled alike.
+    stream = zlib.crc32("/".join(names).encode())
+    everything = np.ones(len(cell.tokens), dtype=bool)
+    for number, (tokens, chosen) in enumerate([("", everything), *_length_bins(cell.tokens, bins)]):
+        scores, target = cell.scores[:, chosen], None if cell.target is None else cell.target[chosen]
+        if scores.shape[1] >= MIN_ITEMS and (target is None or np.ptp(target) > 0):
+            sample = paired(scores[0], scores[1:], target=target, resamples=resamples, seed=[seed, stream, number])
+            for k, setting in enumerate(cell.settings):
+                one = sample.select([k])
+                yield Result(
+                    setting, scores.shape[1], one.baseline, one.difference.item(), one, *names, cell.metric, tokens
+                )
+        elif not tokens:
+            for setting, score in zip(cell.settings, cell.main[1:], strict=True):
+                yield Result(setting, scores.shape[1], cell.main[0], score - cell.main[0], None, *names, cell.metric)
+
+
+def average(results: Sequence[Result], setting: Setting, task: str = "") -> Result:
+    """Return the mean over results, each counting once."""
+    sample = Paired.average([result.sample for result in results if result.sample])
+    items = sum(result.items for result in results)
+    return Result(setting, items, sample.baseline, sample.difference.item(), sample, task)
+
+
+def _length_bins(tokens: Floats, bins: int | Sequence[float]) -> list[tuple[str, npt.NDArray[np.bool_]]]:
+    """Return the name of each length bin and which items it holds; none where lengths are unknown."""
+    if not len(tokens) or np.isnan(tokens).any():
+        return []
+    edges = np.quantile(tokens, np.arange(1, bins) / bins) if isinstance(bins, int) else np.asarray(bins)
+    number = np.searchsorted(np.unique(edges), tokens, side="right")
+    held = [number == b for b in np.unique(number)]
+    return [(f"{tokens[chosen].min():.0f}-{tokens[chosen].max():.0f}", chosen) for chosen in held]
