@@ -1,0 +1,118 @@
+"""Find the temperatures of all layers at which a model has, on longer texts, the filter rates of shorter ones."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tempscale.patch import patch
+from tempscale.probe import probe
+from tempscale.schedules import PerLayer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Floats = npt.NDArray[np.float64]
+
+# What is believed of d log(filter rate) / d log(temperature): weak logits have -1, trained heads about -2.
+_SLOPES = -4.0, -0.25
+# Of log(temperature): a layer whose steps get smaller has got as near as it can.
+_SMALLEST_STEP = 0.01
+
+
+class Fit(NamedTuple):
+    """Temperatures (layers, lengths), and by which share the filter rates miss their targets there."""
+
+    temperatures: Floats
+    misfits: Floats
+
+
+def fit(
+    model: "nn.Module",
+    texts: Sequence[Any],
+    reference_length: int,
+    lengths: Sequence[int],
+    *,
+    tolerance: float,
+    max_rounds: int,
+    bounds: tuple[float, float],
+    progress: Callable[[float], object],
+) -> Fit:
+    """Fit increasing lengths one after the other; arguments as in `RateMatched.measure`."""
+    done, work = 0, reference_length + max_rounds * sum(lengths)
+
+    def log_rates(tokens: int) -> Floats:
+        nonlocal done
+        done += tokens
+        found = _log_rates(model, texts, tokens)
+        progress(done / work)
+        return found
+
+    fits = []
+    with patch(model, 1.0) as active:
+        target = log_rates(reference_length)
+        if len(target) != len(active.sites):
+            raise ValueError(
+                f"{len(target)} attention layers of the model share {len(active.sites)} modules, so they cannot have "
+                "temperatures of their own: use a schedule for all layers, such as LogLength"
+            )
+
+        def misfits(tokens: int, log_temperatures: Floats) -> Floats:
+            active.temperature = PerLayer(np.exp(log_temperatures).tolist())
+            return log_rates(tokens) - target
+
+        start = np.zeros(len(target))
+        for position, tokens in enumerate(lengths):
+            start, misfit = _solve(partial(misfits, tokens), start, tolerance, max_rounds, np.log(bounds))
+            fits.append(Fit(np.exp(start).clip(*bounds), np.expm1(misfit)))
+            done = reference_length + max_rounds * sum(lengths[: position + 1])
+    progress(1.0)
+    return Fit(*(np.stack(columns, axis=1) for columns in zip(*fits, strict=True)))
+
+
+def _solve(
+    misfits: Callable[[Floats], Floats], start: Floats, tolerance: float, max_rounds: int, bounds: Floats
+) -> tuple[Floats, Floats]:
+    """Return log temperatures (layers,) within bounds and their misfits: the best of the rounds, on average over layers.
+
+    What enters a layer depends on the temperatures below it. So each round measures all layers at once, and then each takes
+    a secant step of its own: the lowest converges first. A step that has led away from the target is halved instead, so
+    that a layer which cannot reach its target stops near it.
+    """
+    x, best = start, start
+    y = nearest = misfits(x)
+    rounds = [(x, y)]
+    slope = np.full(len(x), -1.0)
+    while len(rounds) < max_rounds:
+        step = np.where(abs(y) <= abs(nearest), -y / slope, (best - x) / 2)
+        before, y_before, x = x, y, np.clip(x + step, *bounds)
+        moved = abs(x - before) > 1e-6
+        if not (moved & (abs(np.expm1(y)) > tolerance) & (abs(step) > _SMALLEST_STEP)).any():
+            break
+        y = misfits(x)
+        rounds.append((x, y))
+        secant = np.divide(y - y_before, x - before, out=slope.copy(), where=moved)
+        slope = np.clip(secant, *_SLOPES)
+        best, nearest = np.where(abs(y) < abs(nearest), (x, y), (best, nearest))
+    return min(rounds, key=lambda found: float(abs(found[1]).mean()))
+
+
+def _log_rates(model: "nn.Module", texts: Sequence[Any], tokens: int) -> Floats:
+    """Return the mean over texts and heads of the log of the filter rate, (layers,)."""
+    table = probe(model, texts, max_tokens=tokens)
+    short = table[table.tokens < tokens]
+    if len(short):
+        raise ValueError(
+            f"text {short.text.iloc[0]} has {short.tokens.iloc[0]} tokens, and a length is {tokens}: give texts that are as "
+            "long as the longest length"
+        )
+    zero = table[table.filter_rate == 0]
+    if len(zero):
+        raise ValueError(
+            f"head {zero['head'].iloc[0]} of layer {zero.layer.iloc[0]} has the filter rate 0 of uniform attention, which no "
+            "temperature changes"
+        )
+    found: Floats = np.log(table.filter_rate).groupby(table.layer).mean().to_numpy()
+    return found
