@@ -18,8 +18,6 @@ Floats = npt.NDArray[np.float64]
 
 # What is believed of d log(filter rate) / d log(temperature): weak logits have -1, trained heads about -2.
 _SLOPES = -4.0, -0.25
-# Of log(temperature): a layer whose steps get smaller has got as near as it can.
-_SMALLEST_STEP = 0.01
 
 
 class Fit(NamedTuple):
@@ -89,7 +87,8 @@ def _solve(
         step = np.where(abs(y) <= abs(nearest), -y / slope, (best - x) / 2)
         before, y_before, x = x, y, np.clip(x + step, *bounds)
         moved = abs(x - before) > 1e-6
-        if not (moved & (abs(np.expm1(y)) > tolerance) & (abs(step) > _SMALLEST_STEP)).any():
+        # A step so small could not bring a filter rate to its target from where it misses it.
+        if not (moved & (abs(np.expm1(y)) > tolerance) & (abs(step) > tolerance / -_SLOPES[0] / 2)).any():
             break
         y = misfits(x)
         rounds.append((x, y))
@@ -111,8 +110,8 @@ def _log_rates(model: "nn.Module", texts: Sequence[Any], tokens: int) -> Floats:
     zero = table[table.filter_rate == 0]
     if len(zero):
         raise ValueError(
-            f"head {zero['head'].iloc[0]} of layer {zero.layer.iloc[0]} has the filter rate 0 of uniform attention, which no "
-            "temperature changes"
+            f"head {zero['head'].iloc[0]} of layer {zero.layer.iloc[0]} has the filter rate 0 of uniform attention, "
+            "which no temperature changes"
         )
     found: Floats = np.log(table.filter_rate).groupby(table.layer).mean().to_numpy()
     return found

@@ -69,7 +69,7 @@ class RateMatched(Layered):
             ("reference_length", int(self.reference_length)),
             ("lengths", tuple(map(int, self.lengths))),
             ("temperatures", tuple(tuple(map(check_number, row)) for row in self.temperatures)),
-            ("misfits", tuple(map(tuple, self.misfits))),
+            ("misfits", tuple(tuple(map(float, row)) for row in self.misfits)),
             ("bounds", _checked_bounds(self.bounds)),
         ):
             object.__setattr__(self, name, value)
@@ -177,7 +177,7 @@ class RateMatched(Layered):
     def __str__(self) -> str:
         """Return its label, with a hash of what determines the temperatures."""
         values = json.dumps([self.reference_length, self.lengths, self.temperatures])
-        return f"RateMatched#{hashlib.sha256(values.encode()).hexdigest()[:8]}"
+        return f"RateMatched({hashlib.sha256(values.encode()).hexdigest()[:8]})"
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
@@ -194,12 +194,12 @@ class RateMatched(Layered):
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content.pop("schedule") != "RateMatched":
-                raise KeyError("schedule")
+            if not isinstance(content, dict) or content.pop("schedule", None) != "RateMatched":
+                raise ValueError("it does not name itself RateMatched")
             return cls(**content)
         except OSError as error:
             raise type(error)(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is no schedule that RateMatched.save wrote: {error}") from error
 
 
