@@ -9,14 +9,12 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
+from torch import nn
 
 from tempscale.schedules import ByLength, Layered, check_number
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class RateMatched(Layered):
     @classmethod
     def measure(
         cls,
-        model: "nn.Module",
+        model: nn.Module,
         texts: Sequence[Any],
         *,
         reference_length: int,

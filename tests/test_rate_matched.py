@@ -151,7 +151,7 @@ def test_a_target_out_of_reach_ends_at_the_nearest_temperature():
     rounds = []
 
     def misfits(x):
-        """A layer whose rate is largest, but still too small, at exp(-0.5); one above it, which it moves; both like real ones."""
+        """Return those of a layer whose rate is largest, but too small, at exp(-0.5), and of one that it moves."""
         rounds.append(x)
         return np.array([-0.3 - (x[0] + 0.5) ** 2, 0.4 - 2 * x[1] + 0.3 * x[0]])
 
