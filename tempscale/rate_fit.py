@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-# What is believed of d log(filter rate) / d log(temperature): weak logits have -1, trained heads about -2.
-_SLOPES = -4.0, -0.25
+# Of log(filter rate) against log(temperature): what is believed at first, and at most. Weak logits have -1, trained heads
+# about -2.
+_SLOPE, _SLOPES = -2.0, (-4.0, -0.25)
 
 
 class Fit(NamedTuple):
@@ -76,25 +77,26 @@ def _solve(
     """Return log temperatures (layers,) within bounds and their misfits: the best of the rounds, on average over layers.
 
     What enters a layer depends on the temperatures below it. So each round measures all layers at once, and then each takes
-    a secant step of its own: the lowest converges first. A step that has led away from the target is halved instead, so
-    that a layer which cannot reach its target stops near it.
+    a secant step of its own: the lowest converges first. A step that has led away from the target is taken back, and the
+    next may be half as long: so a layer that cannot reach its target stops near it.
     """
-    x, best = start, start
-    y = nearest = misfits(x)
+    before = x = start
+    y_before = y = misfits(x)
     rounds = [(x, y)]
-    slope = np.full(len(x), -1.0)
+    slope, longest = np.full(len(x), _SLOPE), np.ones(len(x))
     while len(rounds) < max_rounds:
-        step = np.where(abs(y) <= abs(nearest), -y / slope, (best - x) / 2)
-        before, y_before, x = x, y, np.clip(x + step, *bounds)
-        moved = abs(x - before) > 1e-6
-        # A step so small could not bring a filter rate to its target from where it misses it.
-        if not (moved & (abs(np.expm1(y)) > tolerance) & (abs(step) > tolerance / -_SLOPES[0] / 2)).any():
+        far = abs(np.expm1(y)) > tolerance
+        away = far & (y * y_before > 0) & (abs(y) > abs(y_before))
+        longest = np.where(away, longest / 2, longest)
+        step = np.where(away, before - x, np.clip(-y / slope, -longest, longest))
+        before, x = x, np.clip(x + step, *bounds)
+        # A step so small does not bring a filter rate to its target from where it misses it.
+        if not (far & (abs(x - before) > tolerance / 10)).any():
             break
-        y = misfits(x)
+        y_before, y = y, misfits(x)
         rounds.append((x, y))
-        secant = np.divide(y - y_before, x - before, out=slope.copy(), where=moved)
-        slope = np.clip(secant, *_SLOPES)
-        best, nearest = np.where(abs(y) < abs(nearest), (x, y), (best, nearest))
+        moved = abs(x - before) > 1e-6
+        slope = np.clip(np.divide(y - y_before, x - before, out=slope.copy(), where=moved), *_SLOPES)
     return min(rounds, key=lambda found: float(abs(found[1]).mean()))
 
 
