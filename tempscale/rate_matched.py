@@ -210,11 +210,11 @@ class Interpolated:
 
     def __call__(self, lengths: torch.Tensor) -> torch.Tensor:
         """Return the temperatures (batch,) for token counts (batch,)."""
-        logs = lengths.float().log()
-        found = torch.full_like(logs, math.log(self.temperatures[0]))
+        found = torch.full(lengths.shape, math.log(self.temperatures[0]), device=lengths.device)
         for (n, tau), (n_next, tau_next) in pairwise(zip(self.lengths, self.temperatures, strict=True)):
             rise = math.log(tau_next / tau) / math.log(n_next / n)
-            found = found + rise * (logs.clamp(math.log(n), math.log(n_next)) - math.log(n))
+            # of the quotient, so that it is exactly 0 up to n
+            found = found + rise * (lengths.clamp(n, n_next).float() / n).log()
         return found.exp()
 
 
