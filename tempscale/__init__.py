@@ -15,8 +15,9 @@ from tempscale.patch import Patch, patch
 from tempscale.pooling import explain_collapse
 from tempscale.postprocess import AllButTheTop, Centring, Whitening
 from tempscale.probe import probe
+from tempscale.rate_matched import RateMatched
 from tempscale.recorder import UnsupportedModelError
-from tempscale.schedules import Constant, LogLength, PerLayer
+from tempscale.schedules import Constant, LengthRule, LogLength, PerLayer
 from tempscale.spectrum import (
     SingularPatterns,
     dc,
@@ -42,10 +43,12 @@ __all__ = [
     "Centring",
     "Constant",
     "EvaluationError",
+    "LengthRule",
     "LogLength",
     "Patch",
     "PerLayer",
     "PlanError",
+    "RateMatched",
     "SingularPatterns",
     "UnsupportedModelError",
     "Whitening",

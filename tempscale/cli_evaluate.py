@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tempscale.console import Model, numbers, one_sentence, wrong_argument
-from tempscale.schedules import check_number
+from tempscale.console import Model, one_sentence, schedules, wrong_argument
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +40,9 @@ def evaluate(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results; call again with it to go on.")],
-    temperatures: Annotated[str, typer.Option(help="Numbers; 1.0 is the model as it is.")] = "1.0",
+    temperatures: Annotated[
+        str, typer.Option(help="Numbers, or schedules: 'LogLength(64)', 'PerLayer({-1: 0.8})', a file of RateMatched.")
+    ] = "1.0",
     layers: Annotated[str, typer.Option(help="That get the temperature: all, last:3, first:3, or 0,1,-1.")] = "all",
     apply_to: Annotated[Side, typer.Option(help="Sides of a task that get it; the others keep 1.")] = Side.both,
     data_dir: Annotated[
@@ -69,7 +70,7 @@ def evaluate(
     from tempscale.evaluate import evaluate as evaluate_tasks
     from tempscale.tasks import split_names
 
-    taus = numbers("--temperatures", temperatures, float, check_number)
+    taus = schedules(temperatures)
     if address is not None and engine is not Engine.ray:
         wrong_argument(f"--address {address!r} is for --engine ray")
     with one_sentence(), warnings.catch_warnings():
@@ -100,6 +101,7 @@ def evaluate(
 def _print_scores(table: "pd.DataFrame") -> None:
     """Print the main scores, a row for each part of a task and a column for each temperature."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     temperatures = table.temperature.unique()
@@ -107,7 +109,7 @@ def _print_scores(table: "pd.DataFrame") -> None:
     for heading in ("task", "split", "subset", "metric"):
         shown.add_column(heading)
     for temperature in temperatures:
-        shown.add_column(temperature, justify="right")
+        shown.add_column(escape(temperature), justify="right")
     parts = ["task", "split", "subset", "metric"]
     scores = table.set_index([*parts, "temperature"]).main_score
     for part in table[parts].drop_duplicates().itertuples(index=False):

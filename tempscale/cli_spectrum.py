@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tempscale.console import Model, numbers, one_sentence, wrong_argument
+from tempscale.cli_match import match
+from tempscale.console import Model, numbers, one_sentence, schedules, wrong_argument
 from tempscale.folder import check_can_be_made
-from tempscale.schedules import check_number
+from tempscale.setting import temperature_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,19 +27,26 @@ def spectrum(
     ] = "docstrings",
     column: Annotated[str | None, typer.Option(help="Column or key of the file that holds the texts.")] = None,
     lengths: Annotated[str, typer.Option(help="Tokens after which the texts are cut.")] = "16,64,256",
-    temperatures: Annotated[str, typer.Option(help="Temperatures of all layers.")] = "1.0",
+    temperatures: Annotated[
+        str, typer.Option(help="Numbers, or schedules: 'LogLength(64)', 'PerLayer({-1: 0.8})', a file of RateMatched.")
+    ] = "1.0",
+    match_length: Annotated[
+        int | None, typer.Option(help="Also find the temperatures that keep the filter rates of this length.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for spectrum.csv and spectrum.svg.")] = None,
 ) -> None:
     """Measure the filter rate of every attention head, on the same texts cut to several lengths.
 
     Up to 16 texts that are long enough are drawn with a fixed seed. The table has means over heads and texts with a 95 %
-    interval over texts; the file has every head on every text, with all that tempscale.probe reads.
+    interval over texts; the file has every head on every text, with all that tempscale.probe reads. With --match-length
+    the folder gets rate_matched.json, too, a schedule for --temperatures.
     """
     sizes = sorted(numbers("--lengths", lengths, int, _check_length))
-    taus = numbers("--temperatures", temperatures, float, check_number)
+    taus = schedules(temperatures)
     if column is not None and texts == "docstrings":
         wrong_argument(f"--column {column!r} is for a file of texts: name one with --texts")
     _check_folder(out)
+    _check_match(match_length, sizes, out)
 
     import pandas as pd
     from rich.console import Console
@@ -70,20 +78,24 @@ def spectrum(
                 with patch(loaded, tau):
                     for size in sizes:
                         for number, text in enumerate(chosen):
-                            tables.append(probe(loaded, [text], max_tokens=size).assign(text=number))
+                            read = probe(loaded, [text], max_tokens=size)
+                            tables.append(read.assign(text=number, schedule=temperature_label(tau)))
                             progress.advance(task)
         table = pd.concat(tables, ignore_index=True)
         summary = summarise(table)
         Console().print(_rendered(summary))
         if out is not None:
+            about = provenance(model, loaded, chosen)
             out.mkdir(parents=True, exist_ok=True)
-            write_table(table, out / "spectrum.csv", provenance(model, loaded, chosen))
+            write_table(table, out / "spectrum.csv", about)
             draw(summary).savefig(out / "spectrum.svg", metadata={"Date": None})
             typer.echo(f"Wrote {out / 'spectrum.csv'} and {out / 'spectrum.svg'}", err=True)
+            if match_length is not None:
+                match(loaded, chosen, match_length, sizes, out / "rate_matched.json", about)
 
 
 def summarise(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the filter rates of a table of `probe`, by temperature, tokens and layer.
+    """Return the filter rates of a table of `probe`, by schedule, tokens and layer.
 
     Columns: mean over heads and texts; low, high: 95 % t interval over texts of the mean over heads; above_1: share of
     heads, on all texts, with a filter rate above 1.
@@ -91,7 +103,7 @@ def summarise(table: "pd.DataFrame") -> "pd.DataFrame":
     import numpy as np
     from scipy import stats
 
-    by = ["temperature", "tokens", "layer"]
+    by = ["schedule", "tokens", "layer"]
     per_text = table.groupby([*by, "text"], sort=False).filter_rate.mean().groupby(by, sort=False)
     summary = per_text.agg(["mean", "sem", "count"])
     half = stats.t.ppf(0.975, np.maximum(summary["count"] - 1, 1)) * summary["sem"]
@@ -107,21 +119,22 @@ def draw(summary: "pd.DataFrame") -> "Figure":
     from tempscale.notebook import use_style
 
     use_style()
-    taus = summary.temperature.unique()
+    taus = summary.schedule.unique()
     figure = Figure(figsize=(1 + 3.2 * len(taus), 3.4))
     panels = figure.subplots(1, len(taus), sharey=True, squeeze=False)[0]
-    for panel, (tau, part) in zip(panels, summary.groupby("temperature", sort=False), strict=True):
+    for panel, (tau, part) in zip(panels, summary.groupby("schedule", sort=False), strict=True):
         for marker, (tokens, line) in zip("osv^D*pXP<>", part.groupby("tokens"), strict=False):
             error = [line["mean"] - line.low, line.high - line["mean"]]
             panel.errorbar(line.layer + 1, line["mean"], error, marker=marker, capsize=2, label=f"{tokens} tokens")
         panel.axhline(1, color="black", linewidth=0.8, linestyle=":")
-        panel.set(title=f"temperature {tau:g}", xlabel="layer", ylim=(0, None))
+        panel.set(title=f"temperature {tau}", xlabel="layer", ylim=(0, None))
     panels[0].set_ylabel("filter rate, mean over heads")
     panels[0].legend()
     return figure
 
 
 def _rendered(summary: "pd.DataFrame") -> Any:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title="Filter rate: mean over heads, with a 95 % interval over texts")
@@ -129,7 +142,7 @@ def _rendered(summary: "pd.DataFrame") -> Any:
         table.add_column(heading, justify="right")
     for row in summary.to_dict("records"):
         table.add_row(
-            f"{row['temperature']:g}",
+            escape(row["schedule"]),
             f"{row['tokens']}",
             f"{row['layer'] + 1}",
             f"{row['mean']:.2f}",
@@ -169,6 +182,15 @@ def _check_folder(out: Path | None) -> None:
         check_can_be_made(out)
     except ValueError as error:
         wrong_argument(str(error))
-    taken = [name for name in ("spectrum.csv", "spectrum.svg") if (out / name).exists()]
+    taken = [name for name in ("spectrum.csv", "spectrum.svg", "rate_matched.json") if (out / name).exists()]
     if taken:
         wrong_argument(f"{out / taken[0]} exists: name another folder, or move it away")
+
+
+def _check_match(reference: int | None, sizes: list[int], out: Path | None) -> None:
+    if reference is None:
+        return
+    if out is None:
+        wrong_argument(f"--match-length {reference} writes a file: name a folder with --out")
+    if not 3 <= reference < sizes[-1]:
+        wrong_argument(f"--match-length {reference}: expected at least 3 tokens, and a longer one in --lengths")

@@ -6,6 +6,9 @@ from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
+from tempscale.schedules import Schedule
+from tempscale.written import read_temperatures
+
 Model = Annotated[str, typer.Argument(help="minilm, a hub id, or a local folder.")]
 
 Value = TypeVar("Value", int, float)
@@ -47,3 +50,11 @@ def numbers(option: str, given: str, kind: type[Value], check: Callable[[Value],
         except ValueError as error:
             wrong_argument(f"{option} {given!r}: {error}")
     return list(dict.fromkeys(found))
+
+
+def schedules(given: str) -> list[Schedule]:
+    """Return the different temperatures and schedules of --temperatures, or exit with status 2."""
+    try:
+        return read_temperatures(given)
+    except (OSError, ValueError) as error:
+        wrong_argument(f"--temperatures {given!r}: {error}")

@@ -10,7 +10,7 @@ from torch import nn
 from tempscale.patch import FOLDED, kind_of, unpatched
 from tempscale.proof import find_sites, prove
 from tempscale.recorder import Recorder, UnsupportedModelError, probing
-from tempscale.schedules import PerLayer, Schedule, check_temperature
+from tempscale.schedules import Layered, Schedule, check_temperature
 from tempscale.sites import Number, Part, Site, Source, queries
 from tempscale.tempered import Temperature
 
@@ -85,13 +85,13 @@ def fold(model: nn.Module, temperature: Schedule) -> nn.Module:
     >>> fold(model, 0.8).config.tempscale_temperature
     0.8
     """
-    checked = temperature if isinstance(temperature, PerLayer) else check_temperature(temperature)
+    checked = temperature if isinstance(temperature, Layered) else check_temperature(temperature)
     kind = kind_of(checked)
     if kind == "per sequence":
         raise ValueError(f"{temperature} depends on the length of the text, which weights cannot know: use patch")
     transformer = unpatched(model)
     found = find_sites(transformer, "uniform", lambda names: list(range(len(names))))
-    each: list[Any] = checked.of(len(found)) if isinstance(checked, PerLayer) else [checked] * len(found)
+    each: list[Any] = checked.of(len(found)) if isinstance(checked, Layered) else [checked] * len(found)
     weights: dict[int, Source] = {}
     sites = [
         Site(site.name, site.layer, site.module, list(_weights(site.module, transformer, weights))) for site in found
@@ -111,7 +111,7 @@ def fold(model: nn.Module, temperature: Schedule) -> nn.Module:
         )
     for site in sites:
         site.set(each[site.layer])
-    record = each if isinstance(checked, PerLayer) else checked
+    record = each if isinstance(checked, Layered) else checked
     setattr(transformer.config, FOLDED, record)
     _write_card(model, record)
     return model

@@ -1,6 +1,6 @@
 """TempScale: divide the attention logits of a model by a temperature, at inference, without training."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from tempscale.proof import find_sites
 from tempscale.recorder import find_transformer
-from tempscale.schedules import PerLayer, Schedule, check_temperature
+from tempscale.schedules import Layered, Schedule, check_temperature
 from tempscale.sites import Site
 from tempscale.tempered import LengthAware, Patched, Tempered, exchange, restore
 
@@ -49,7 +49,7 @@ class Patch:
 
     @temperature.setter
     def temperature(self, temperature: Schedule) -> None:
-        checked = temperature if isinstance(temperature, PerLayer) else check_temperature(temperature)
+        checked = temperature if isinstance(temperature, Layered) else check_temperature(temperature)
         if not self._active:
             raise RuntimeError(f"temperature {temperature} set on a patch that was removed: patch the model again")
         kind = kind_of(checked)
@@ -87,7 +87,7 @@ class Patch:
 
     def _set(self, temperature: Schedule) -> None:
         layers, sites = self._found[self._kind]
-        each = temperature.of(layers) if isinstance(temperature, PerLayer) else [temperature] * layers
+        each = temperature.of(layers) if isinstance(temperature, Layered) else [temperature] * layers
         for site in sites:
             site.set(each[site.layer])
         exchange(self._transformer, LengthAware if self._kind == "per sequence" else Patched)
@@ -131,8 +131,8 @@ def patch(model: nn.Module, temperature: Schedule, *, layers: Layers | None = No
 
     Args:
         model: a transformers model, or any module around one, such as a SentenceTransformer.
-        temperature: finite and positive; or a schedule: `PerLayer`, `LogLength`, or any function from token counts
-            (batch,) to temperatures (batch,).
+        temperature: finite and positive; or a schedule: `PerLayer`, `LogLength`, `LengthRule`, `RateMatched`, or any
+            function from token counts (batch,) to temperatures (batch,).
         layers: all by default; an index (negative counts from the end), a slice, a name from `Patch.sites`, or several.
 
     Returns:
@@ -174,11 +174,9 @@ def unpatched(model: nn.Module) -> Any:
 
 def kind_of(temperature: Schedule) -> str:
     """Return what a temperature depends on."""
-    if not isinstance(temperature, PerLayer):
+    if not isinstance(temperature, Layered):
         return "per sequence" if callable(temperature) else "uniform"
-    of = temperature.temperatures
-    each = of.values() if isinstance(of, Mapping) else of
-    return "per sequence" if any(callable(check_temperature(one)) for one in each) else "per layer"
+    return "per sequence" if temperature.by_length else "per layer"
 
 
 def _select(names: list[str], wanted: list[int | slice | str] | None) -> list[int]:

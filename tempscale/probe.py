@@ -13,7 +13,7 @@ from tempscale.features import features_of
 from tempscale.models import max_positions
 from tempscale.patch import FOLDED
 from tempscale.recorder import find_transformer
-from tempscale.schedules import PerLayer
+from tempscale.schedules import Layered
 from tempscale.spectrum import hc
 from tempscale.weights import Call, summarise
 
@@ -142,7 +142,7 @@ def _temperatures(transformer: Any, modules: list[nn.Module], tokens: int) -> li
     active = getattr(transformer, "tempscale_patch", None)
     schedule = getattr(transformer.config, FOLDED, 1.0) if active is None else active.temperature
     distinct = list(dict.fromkeys(modules))
-    each = schedule.of(len(distinct)) if isinstance(schedule, PerLayer) else [schedule] * len(distinct)
+    each = schedule.of(len(distinct)) if isinstance(schedule, Layered) else [schedule] * len(distinct)
     patched = distinct if active is None else [site.module for site in active.sites]
     lengths = torch.tensor([tokens])
     numbers = {

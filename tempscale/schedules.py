@@ -1,10 +1,12 @@
 """Temperatures that depend on the layer, or on the length of the text."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 
 ByLength = Callable[[torch.Tensor], torch.Tensor]
 
@@ -65,7 +67,65 @@ class LogLength:
 
 
 @dataclass(frozen=True)
-class PerLayer:
+class LengthRule:
+    """A temperature that falls with the number of tokens n, so that a law for random logits keeps its filter rate.
+
+    It is s / sqrt(ln(1 + c n)) with s = logit_std, and c such that a text of reference_length has the temperature itself;
+    shorter ones have it too. So 2 sqrt((exp(s²/τ²) - 1) / n), the filter rate of softmax over independent Gaussian logits,
+    is the same for every n from the reference on: see `tempscale.random_markov_rate` for the law, and
+    `tempscale.length_matched_temperature` for the solution. The hypotheses: all logits are independent N(0, s²) before the
+    temperature, and so weak that n is above about exp(11.7 s²/τ²); beyond, the true rate rises. The logits of a
+    trained head are neither: `tempscale.RateMatched` measures instead.
+
+    Args:
+        reference_length: in tokens, at least 1.
+        logit_std: s, the standard deviation of the logits at temperature 1.
+        temperature: of texts up to the reference length.
+
+    Raises:
+        ValueError: an argument outside these ranges, or logit_std / temperature outside 0.001 to 26.
+
+    >>> LengthRule(128, logit_std=0.5)(torch.tensor([32, 128, 512]))
+    tensor([1.0000, 1.0000, 0.5739])
+    """
+
+    reference_length: int
+    logit_std: float
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number(self.temperature)
+        if not (math.isfinite(self.reference_length) and self.reference_length >= 1):
+            raise ValueError(f"reference_length must be at least 1 token, not {self.reference_length!r}")
+        if not 1e-3 <= self.logit_std / self.temperature <= 26:
+            raise ValueError(
+                f"logit_std / temperature must be from 0.001 to 26, not {self.logit_std!r} / {self.temperature!r}: "
+                "the law is for weak logits"
+            )
+
+    def __call__(self, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the temperatures (batch,) for token counts (batch,)."""
+        square = (self.logit_std / self.temperature) ** 2
+        # ln(1 + n/n₀ (exp(square) - 1)), where the exponential itself is too large for single precision
+        ratio = lengths.clamp(min=self.reference_length).float() / self.reference_length
+        return self.logit_std / F.softplus(ratio.log() + square + math.log(-math.expm1(-square))).sqrt()
+
+
+class Layered(ABC):
+    """A schedule with a temperature for each layer."""
+
+    @abstractmethod
+    def of(self, layers: int) -> list[float | ByLength]:
+        """Return the temperatures of a model with so many attention layers, or raise ValueError if they do not fit."""
+
+    @property
+    @abstractmethod
+    def by_length(self) -> bool:
+        """Whether a temperature of some layer depends on the length."""
+
+
+@dataclass(frozen=True)
+class PerLayer(Layered):
     """A temperature for each layer.
 
     Args:
@@ -104,8 +164,14 @@ class PerLayer:
             )
         return [check_temperature(temperature) for temperature in self.temperatures]
 
+    @property
+    def by_length(self) -> bool:
+        """Whether a temperature of some layer depends on the length."""
+        each = self.temperatures.values() if isinstance(self.temperatures, Mapping) else self.temperatures
+        return any(callable(check_temperature(one)) for one in each)
 
-Schedule = float | Constant | PerLayer | ByLength
+
+Schedule = float | Constant | Layered | ByLength
 
 
 def check_temperature(temperature: float | ByLength) -> float | ByLength:

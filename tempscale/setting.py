@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tempscale.patch import Layers
-from tempscale.schedules import ByLength, LogLength, PerLayer, Schedule, check_temperature
+from tempscale.schedules import ByLength, Layered, LengthRule, LogLength, PerLayer, Schedule, check_temperature
 
 PLAIN = "1.0"  # the temperature that changes nothing
 APPLY_TO = ("both", "document", "query")
@@ -33,10 +33,12 @@ def temperature_label(temperature: Schedule) -> str:
         if isinstance(of, Mapping):
             return f"PerLayer({{{', '.join(f'{layer}: {temperature_label(of[layer])}' for layer in sorted(of))}}})"
         return f"PerLayer([{', '.join(map(temperature_label, of))}])"
+    if isinstance(temperature, Layered):
+        return str(temperature)
     checked = check_temperature(temperature)
     if isinstance(checked, float):
         return repr(checked)
-    return repr(checked) if type(checked) is LogLength else _function_label(checked)
+    return repr(checked) if type(checked) in (LogLength, LengthRule) else _function_label(checked)
 
 
 def _function_label(function: ByLength) -> str:

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from test_cli import run
 
-from tempscale import docstrings, patch, probe
+from tempscale import RateMatched, docstrings, patch, probe
 from tempscale.cli import app
 from tempscale.cli_spectrum import summarise
 
@@ -18,7 +18,8 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spectrum")
     texts = docstrings(["numpy"], min_tokens=100).body.tolist()[:4]
     pd.DataFrame({"text": texts, "n": range(4)}).to_csv(folder / "texts.csv", index=False)
-    command = "spectrum minilm --texts texts.csv --column text --lengths 32,8 --temperatures 1.0,0.5 --out new/out"
+    command = "spectrum minilm --texts texts.csv --column text --lengths 32,8 --temperatures 1.0,0.5"
+    command += " --match-length 8 --out new/out"
     return folder / "new" / "out", command, run(*command.split(), cwd=folder), texts
 
 
@@ -31,8 +32,8 @@ def test_the_file_holds_what_probe_reads(measured, minilm):
     with patch(minilm, 0.5):
         expected = probe(minilm, texts, max_tokens=32)
     found = table[(table.tokens == 32) & (table.temperature == 0.5)]
-    assert list(found.columns) == list(expected.columns)
-    for column in found.columns:
+    assert list(found.columns) == [*expected.columns, "schedule"]
+    for column in expected.columns:
         np.testing.assert_allclose(np.sort(found[column]), np.sort(expected[column]), rtol=1e-3, err_msg=column)
     facts = dict(line[2:].split(": ", 1) for line in (out / "spectrum.csv").read_text().splitlines() if line[0] == "#")
     assert facts["model"] == "minilm"
@@ -44,15 +45,15 @@ def test_the_file_holds_what_probe_reads(measured, minilm):
 
 def test_the_table_is_the_files_mean_with_its_interval(measured):
     out, _, result, _ = measured
-    assert len(re.findall(r"│ +(1|0\.5) │ +(8|32) │ +[1-6] │", result.stdout)) == 24
+    assert len(re.findall(r"│ +(1\.0|0\.5) │ +(8|32) │ +[1-6] │", result.stdout)) == 24
     table = pd.read_csv(out / "spectrum.csv", comment="#")
     layer = table[(table.temperature == 1) & (table.tokens == 32) & (table.layer == 2)]
     per_text = layer.groupby("text").filter_rate.mean()
     low, high = stats.t.interval(0.95, 3, per_text.mean(), stats.sem(per_text))
-    row = rf"1 │ +32 │ +3 │ +{per_text.mean():.2f} │ \[{low:.2f}, {high:.2f}\] │ +{(layer.filter_rate > 1).mean():.0%} "
+    row = rf"1\.0 │ +32 │ +3 │ +{per_text.mean():.2f} │ \[{low:.2f}, {high:.2f}\] │ +{(layer.filter_rate > 1).mean():.0%} "
     assert re.search(row, result.stdout)
     summary = summarise(table)
-    assert summary[["temperature", "tokens"]].drop_duplicates().to_numpy().tolist() == [
+    assert summary[["schedule", "tokens"]].drop_duplicates().to_numpy().tolist() == [
         [1, 8],
         [1, 32],
         [0.5, 8],
@@ -67,6 +68,33 @@ def test_the_figure(measured):
     assert "4 texts" in measured[2].stderr
 
 
+def test_match_length_writes_a_schedule_and_spectrum_reads_it(measured, minilm, tmp_path):
+    out, _, result, texts = measured
+    schedule = RateMatched.load(out / "rate_matched.json")
+    assert (schedule.reference_length, schedule.lengths, len(schedule.temperatures)) == (8, (32,), 6)
+    assert schedule.about["model"] == "minilm"
+    assert schedule.about["texts"].startswith("4, sha256 ")
+    for layer, (row, misfit) in enumerate(zip(schedule.temperatures, schedule.misfits, strict=True), 1):
+        assert re.search(rf"│ +{layer} │ +{row[0]:.3f} \({misfit[0]:+.1%}\) │".replace("+0", r"\+0"), result.stdout)
+    assert f"rate_matched.json: the filter rates miss their targets by {schedule.residual:.1%} at most" in result.stderr
+    command = f"spectrum minilm --texts texts.csv --column text --lengths 32 --out {tmp_path} --temperatures"
+    again = run(*command.split(), f"{out / 'rate_matched.json'},LogLength(8)", cwd=out.parent.parent)
+    assert again.returncode == 0, again.stderr
+    table = pd.read_csv(tmp_path / "spectrum.csv", comment="#")
+    assert table.schedule.unique().tolist() == [
+        str(schedule),
+        "LogLength(reference_length=8, temperature=1.0, exponent=1.0)",
+    ]
+    found = table[table.schedule == str(schedule)]
+    np.testing.assert_allclose(
+        found.groupby("layer").temperature.first(), [r[0] for r in schedule.temperatures], rtol=1e-3
+    )
+    rates = np.log(found.filter_rate).groupby(found.layer).mean()
+    target = probe(minilm, texts, max_tokens=8)
+    target = np.log(target.filter_rate).groupby(target.layer).mean()
+    np.testing.assert_allclose(np.expm1(rates - target), [row[0] for row in schedule.misfits], atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -74,7 +102,13 @@ def test_the_figure(measured):
         (("minilm", "--lengths", "2"), 2, "--lengths '2': a text of 2 tokens is no signal; expected at least 3"),
         (("minilm", "--lengths", "513"), 2, "--lengths '513': minilm has positions for 512 tokens, not for 513"),
         (("minilm", "--temperatures", "0"), 2, "--temperatures '0': temperature must be a finite positive number"),
-        (("minilm", "--temperatures", ""), 2, "--temperatures '': '' is no number"),
+        (("minilm", "--temperatures", ""), 2, "--temperatures '': '' is no temperature; expected numbers or schedules"),
+        (("minilm", "--match-length", "16"), 2, "--match-length 16 writes a file: name a folder with --out"),
+        (
+            ("minilm", "--match-length", "256", "--out", "new"),
+            2,
+            "--match-length 256: expected at least 3 tokens, and a",
+        ),
         (("minilm", "--column", "text"), 2, "--column 'text' is for a file of texts: name one with --texts"),
         (("minilm", "--out", "file/out"), 2, "file/out cannot be made: file is not a folder"),
         (("minilm", "--out", "taken"), 2, "taken/spectrum.csv exists: name another folder, or move it away"),

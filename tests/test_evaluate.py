@@ -18,7 +18,7 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 from scipy.stats import spearmanr  # noqa: E402
 
 import tempscale  # noqa: E402
-from tempscale import LogLength, PerLayer, evaluate, patch  # noqa: E402
+from tempscale import LengthRule, LogLength, PerLayer, RateMatched, evaluate, patch  # noqa: E402
 from tempscale.bylength import by_length  # noqa: E402
 from tempscale.encoder import Encoder  # noqa: E402
 from tempscale.evaluate import EvaluationError, PlanError  # noqa: E402
@@ -102,6 +102,8 @@ def test_scores_are_those_of_mteb_and_sentence_transformers(out, model, data, na
     [
         (LogLength(8, temperature=0.7), "LogLength(reference_length=8, temperature=0.7, exponent=1.0)"),
         (PerLayer({-1: 0.4}), "PerLayer({-1: 0.4})"),
+        (LengthRule(8, 2.0), "LengthRule(reference_length=8, logit_std=2.0, temperature=1.0)"),
+        (RateMatched(6, [12, 24], [[0.7, 0.5], [0.8, 0.6], [1.4, 2.0]]), "RateMatched("),
         (lambda lengths: 1 - 0.4 * (lengths > 10), "<lambda>#"),
     ],
 )

@@ -11,6 +11,8 @@ pytest.importorskip("mteb", reason="mteb is not installed: pip install 'tempscal
 
 from evaluation import scores, write_data, write_model
 
+from tempscale import LogLength, PerLayer, RateMatched
+from tempscale.setting import temperature_label
 from tempscale.store import Store
 
 HERE = Path(__file__).parent
@@ -67,7 +69,17 @@ def test_two_processes_on_one_store_and_the_command_line(files, tmp_path):
     ("arguments", "status", "message"),
     [
         (["--tasks", "STS-12"], 2, "no task or benchmark 'STS-12' in mteb: did you mean STS12"),
-        (["--tasks", "STSBenchmark", "--temperatures", "1.0,cold"], 2, "'cold' is no number"),
+        (
+            ["--tasks", "STSBenchmark", "--temperatures", "1.0,cold"],
+            2,
+            "--temperatures '1.0,cold': 'cold' is no temperature",
+        ),
+        (["--tasks", "STSBenchmark", "--temperatures", "none.json"], 2, "cannot read none.json: no such file"),
+        (
+            ["--tasks", "STSBenchmark", "--temperatures", "PerLayer({3: 0.5})"],
+            1,
+            "PerLayer names layer 3, but the model",
+        ),
         (["--tasks", "STSBenchmark", "--address", "ray://x"], 2, "--address 'ray://x' is for --engine ray"),
         (["--tasks", "STSBenchmark", "--max-seq-length", "4096"], 1, "max_seq_length 4096 is not possible"),
         (["--tasks", "STSBenchmark", "--chunk-tokens", "4"], 2, "chunk_tokens must be at least 8, not 4"),
@@ -87,3 +99,26 @@ def test_messages_of_the_command_line(files, arguments, status, message, tmp_pat
     assert result.exit_code == status, result.output
     assert message in result.stderr
     assert result.stdout == ""
+
+
+def test_schedules_on_the_command_line(files, tmp_path):
+    from typer.testing import CliRunner
+
+    from tempscale.cli import app
+
+    model, data = files
+    schedules = [RateMatched(8, [16], [[0.5], [1.0], [0.7]]), RateMatched(8, [16], [[0.5], [1.0], [0.8]])]
+    for number, schedule in enumerate(schedules):
+        schedule.save(tmp_path / f"{number}.json")
+    written = f"{tmp_path / '0.json'},RateMatched({tmp_path / '1.json'})"
+    arguments = ["--tasks", "STSBenchmark", "--temperatures", f"1.0,LogLength(8),PerLayer({{-1: 0.5, 0: 2}}),{written}"]
+    for _ in range(2):
+        out = str(tmp_path / "out")
+        result = CliRunner().invoke(app, ["evaluate", model, *arguments, "--data-dir", data, "--out", out])
+        assert result.exit_code == 0, result.output
+    with Store(tmp_path / "out", create=False) as store:
+        units = store.units()
+        items = {tuple(store.items(unit).score) for unit in units.id}
+    labels = ["1.0", *map(temperature_label, [LogLength(8), PerLayer({-1: 0.5, 0: 2}), *schedules])]
+    assert sorted(units.temperature) == sorted(labels), "each once, the two files apart"
+    assert len(items) == 5

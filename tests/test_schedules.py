@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertModel
 
-from tempscale import Constant, LogLength, PerLayer, patch
+from tempscale import Constant, LengthRule, LogLength, PerLayer, length_matched_temperature, patch, random_markov_rate
 
 POSITIVE = st.floats(0.05, 20)
 LENGTHS = st.lists(st.integers(1, 10**6), min_size=1, max_size=9)
@@ -28,6 +28,20 @@ def test_log_length(reference, temperature, exponent, lengths):
         assert value == pytest.approx(expected, rel=1e-5)
 
 
+@given(st.integers(1, 10**4), st.floats(0.01, 10), st.floats(0.5, 2), LENGTHS)
+def test_length_rule(reference, logit_std, temperature, lengths):
+    found = LengthRule(reference, logit_std, temperature)(torch.tensor(lengths)).double()
+    at_least = torch.tensor(lengths).clamp(min=reference)
+    expected = length_matched_temperature(
+        at_least.double(), sigma_s=logit_std, reference_length=reference, temperature=temperature
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
+    if logit_std / temperature < 3:  # what it is for: the law's rate stays
+        rates = random_markov_rate(at_least.double(), logit_std / found)
+        kept = random_markov_rate(float(reference), logit_std / temperature)
+        torch.testing.assert_close(rates, torch.full_like(rates, kept), rtol=1e-2, atol=0)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -36,6 +50,11 @@ def test_log_length(reference, temperature, exponent, lengths):
         (lambda: LogLength(math.nan), "reference_length must be at least 2 tokens, not nan"),
         (lambda: LogLength(128, -1), "finite positive number, not -1"),
         (lambda: LogLength(128, exponent=-1), "exponent must be finite and not negative, not -1"),
+        (lambda: LengthRule(0, 0.5), "reference_length must be at least 1 token, not 0"),
+        (lambda: LengthRule(64, 0), "must be from 0.001 to 26, not 0 / 1.0: the law is for weak logits"),
+        (lambda: LengthRule(64, math.nan), "must be from 0.001 to 26, not nan"),
+        (lambda: LengthRule(64, 1, 0.01), "must be from 0.001 to 26, not 1 / 0.01"),
+        (lambda: LengthRule(64, 1, -1), "finite positive number, not -1"),
         (lambda: PerLayer([1.0, 0.0]), "finite positive number, not 0"),
         (lambda: PerLayer([1.0, lambda lengths: -lengths.float()]), "gives -1 for 1 tokens"),
         (lambda: PerLayer({0: "cold"}), "finite positive number, not 'cold'"),
