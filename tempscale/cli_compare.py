@@ -42,6 +42,9 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="New folder for comparison.csv, units.csv and by_length.csv, to publish.")
     ] = None,
+    items: Annotated[
+        bool, typer.Option("--items", help="Also items.csv: the score of every item under every setting.")
+    ] = False,
 ) -> None:
     """Compare every temperature with the baseline, on the same items.
 
@@ -55,6 +58,8 @@ def compare(
         wrong_argument(f"--baseline: {error}")
     if not directory.is_dir():
         wrong_argument(f"{directory} is no folder: name the one that tempscale evaluate wrote with --out")
+    if items and out is None:
+        wrong_argument("--items writes a file: name a folder for it with --out")
     try:
         if out is not None:
             check_new_folder(out)
@@ -74,7 +79,7 @@ def compare(
             wrong_argument(str(error))
         if out is not None:
             about = {"command": shlex.join(["tempscale", *sys.argv[1:]]), "tempscale": version("tempscale")}
-            publish(frame, directory, out, about, tasks=chosen)
+            publish(frame, directory, out, about, tasks=chosen, items=items)
     for warning in caught:
         typer.echo(f"tempscale: {warning.message}", err=True)
     if form is Format.csv:

@@ -1,6 +1,6 @@
 """The scores of single queries, pairs and rows, caught while mteb computes the score of a task."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,7 +78,7 @@ def items_of(caught: Caught, calls: list[Call], metric: str) -> list[Item]:
         return _queries(caught, calls, metric)
     if caught.cosines and len(calls) == 2:
         pairs = zip(calls[0].tokens, calls[1].tokens, caught.cosines, caught.gold, strict=True)
-        return [Item(str(index), max(one, two), *scores) for index, (one, two, *scores) in enumerate(pairs)]
+        return [Item(str(index), max(one, two), cosine, gold) for index, (one, two, cosine, gold) in enumerate(pairs)]
     # Cross-validation has other rows in every experiment.
     if caught.right and all(len(right) == len(calls[-1].tokens) for right in caught.right):
         shares = np.mean(caught.right, axis=0)
@@ -96,12 +96,28 @@ def _queries(caught: Caught, calls: list[Call], metric: str) -> list[Item]:
         return []
     documents = [call for call in calls if call.side == "document" and call.ids]
     lengths = {id_: tokens for call in documents for id_, tokens in zip(call.ids or (), call.tokens, strict=True)}
+    relevant = {
+        query: [id_ for id_, grade in caught.relevant.get(query, {}).items() if grade > 0]
+        for query in sorted(caught.queries)
+    }
     items = []
-    for query, scores in sorted(caught.queries.items()):
-        wanted = [id_ for id_, grade in caught.relevant.get(query, {}).items() if grade > 0]
+    for (query, wanted), cluster in zip(relevant.items(), _clusters(relevant), strict=True):
         found = [lengths[id_] for id_ in wanted if id_ in lengths]
-        items.append(Item(query, round(np.mean(found)) if found else None, scores[key]))
+        items.append(Item(query, round(np.mean(found)) if found else None, caught.queries[query][key], None, cluster))
     return items
+
+
+def _clusters(relevant: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a label for each query: equal for those that share a relevant document, directly or through others."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    documents = {id_: n for n, id_ in enumerate(dict.fromkeys(id_ for wanted in relevant.values() for id_ in wanted))}
+    edges = [(n, len(relevant) + documents[id_]) for n, wanted in enumerate(relevant.values()) for id_ in wanted]
+    rows, columns = np.array(edges, dtype=np.int64).reshape(-1, 2).T
+    size = len(relevant) + len(documents)
+    _, component = connected_components(coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size)), False)
+    return [f"cluster {n}" for n in component[: len(relevant)]]
 
 
 def statistic_of(items: list[Item], main_score: float) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from tempscale.resampling import Floats
 from tempscale.store import Store
@@ -53,6 +54,7 @@ class Cell:
         scores: (k + 1, n) of the items, the baseline's first; n is 0 for a task without scores of items.
         tokens: (n,) lengths of the items' texts, NaN where unknown.
         target: (n,) what the scores should rank like, or None where the statistic is a mean.
+        clusters: (n,) labels of items that are not independent of each other, or None where all are.
     """
 
     task: str
@@ -64,6 +66,7 @@ class Cell:
     scores: Floats
     tokens: Floats
     target: Floats | None
+    clusters: npt.NDArray[np.object_] | None
 
 
 def of_tasks(units: "pd.DataFrame", tasks: Sequence[str] | None) -> "pd.DataFrame":
@@ -207,4 +210,5 @@ def _cell(store: Store, first: "pd.Series[str]", others: "pd.DataFrame") -> Cell
         scores=np.stack(scores),
         tokens=base.tokens.to_numpy(dtype=np.float64),
         target=base.target.to_numpy() if first.statistic == "spearman" else None,
+        clusters=base.cluster.to_numpy() if first.statistic == "mean" and base.cluster.notna().all() else None,
     )

@@ -11,12 +11,13 @@ _COLUMNS_1 = ["id", *_UNIT_1, *(field.name for field in fields(Measured)), "crea
 
 
 def from_version_1(database: sqlite3.Connection) -> None:
-    """Bring a store of version 1 to version 2, in which units have `chunk_tokens`: 0 for all that there are.
+    """Bring a store of version 1 to version 2: units have `chunk_tokens`, 0 for all that there are; items a `cluster`, none.
 
     Ids and digests cover all fields of a unit, so they are computed anew. A unit that was altered, whose digest is not that
     of its rows, is left as it is: it does not count afterwards either. To be called in a transaction.
     """
     database.execute("ALTER TABLE unit ADD COLUMN chunk_tokens DEFAULT 0")
+    database.execute("ALTER TABLE item ADD COLUMN cluster TEXT")
     for *row, found in database.execute(f"SELECT {', '.join(_COLUMNS_1)}, digest FROM unit").fetchall():
         items = database.execute(
             "SELECT item, tokens, score, target FROM item WHERE unit = ? ORDER BY position", row[:1]
@@ -27,5 +28,6 @@ def from_version_1(database: sqlite3.Connection) -> None:
         described = rest[: len(_UNIT_1)]
         unit = Unit(*described)
         values = [unit.id, *described, 0, *rest[len(_UNIT_1) :]]
-        database.execute("UPDATE unit SET id = ?, digest = ? WHERE id = ?", (unit.id, digest(values, items), old))
+        again = digest(values, [(*item, None) for item in items])
+        database.execute("UPDATE unit SET id = ?, digest = ? WHERE id = ?", (unit.id, again, old))
         database.execute("UPDATE item SET unit = ? WHERE unit = ?", (unit.id, old))

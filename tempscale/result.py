@@ -11,7 +11,7 @@ from tempscale.matching import Cell, Setting
 from tempscale.paired import Paired, paired
 from tempscale.resampling import Floats
 
-# Fewer items than this get no interval: a percentile bootstrap of a handful of values promises too much.
+# Fewer items, or clusters of them, get no interval: a percentile bootstrap of a handful of values promises too much.
 MIN_ITEMS = 10
 
 
@@ -39,8 +39,17 @@ def measure(cell: Cell, bins: int | Sequence[float], resamples: int, seed: int) 
     everything = np.ones(len(cell.tokens), dtype=bool)
     for number, (tokens, chosen) in enumerate([("", everything), *_length_bins(cell.tokens, bins)]):
         scores, target = cell.scores[:, chosen], None if cell.target is None else cell.target[chosen]
-        if scores.shape[1] >= MIN_ITEMS and (target is None or np.ptp(target) > 0):
-            sample = paired(scores[0], scores[1:], target=target, resamples=resamples, seed=[seed, stream, number])
+        clusters = None if cell.clusters is None else cell.clusters[chosen]
+        independent = scores.shape[1] if clusters is None else len(set(clusters))
+        if independent >= MIN_ITEMS and (target is None or np.ptp(target) > 0):
+            sample = paired(
+                scores[0],
+                scores[1:],
+                target=target,
+                clusters=clusters,
+                resamples=resamples,
+                seed=[seed, stream, number],
+            )
             for k, setting in enumerate(cell.settings):
                 one = sample.select([k])
                 yield Result(

@@ -29,7 +29,7 @@ COLUMNS = ["id", *UNIT, *MEASURED, "created"]
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS unit (id TEXT PRIMARY KEY, {", ".join([*UNIT, *MEASURED])}, created, digest);
 CREATE TABLE IF NOT EXISTS item (unit TEXT, position INTEGER, item TEXT, tokens INTEGER, score REAL, target REAL,
-    PRIMARY KEY (unit, position)) WITHOUT ROWID;
+    cluster TEXT, PRIMARY KEY (unit, position)) WITHOUT ROWID;
 """
 
 
@@ -133,7 +133,7 @@ class Store:
         return row
 
     def _items(self, unit_id: str) -> list[tuple[Any, ...]]:
-        query = "SELECT item, tokens, score, target FROM item WHERE unit = ? ORDER BY position"
+        query = "SELECT item, tokens, score, target, cluster FROM item WHERE unit = ? ORDER BY position"
         return self._database.execute(query, (unit_id,)).fetchall()
 
     def parts(self, unit: Unit) -> dict[str, dict[str, tuple[str, float]]]:
@@ -150,8 +150,8 @@ class Store:
     def add(self, unit: Unit, measured: Measured, items: Iterable[Item]) -> None:
         """Write a unit and its items at once. One that is finished already is kept as it is."""
         rows = [
-            (str(name), tokens and int(tokens), _number(score), _number(target))
-            for name, tokens, score, target in items
+            (str(name), tokens and int(tokens), _number(score), _number(target), cluster)
+            for name, tokens, score, target, cluster in items
         ]
         created = datetime.now(UTC).isoformat(timespec="seconds")
         measures = asdict(measured) | {"main_score": _number(measured.main_score)}
@@ -161,7 +161,7 @@ class Store:
                 return
             self._database.execute("DELETE FROM item WHERE unit = ?", (unit.id,))
             self._database.executemany(
-                "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)",
                 ((unit.id, position, *row) for position, row in enumerate(rows)),
             )
             places = ", ".join("?" * (len(values) + 1))
@@ -180,7 +180,7 @@ class Store:
         return pd.DataFrame(rows, columns=COLUMNS)
 
     def items(self, unit_id: str) -> "pd.DataFrame":
-        """Return the items of a finished unit: item, tokens, score, target (NaN where there is none).
+        """Return the items of a finished unit: item, tokens, score, target (NaN where there is none), cluster.
 
         Raises:
             KeyError: no such unit, or an altered one.

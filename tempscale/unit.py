@@ -56,12 +56,17 @@ class Measured:
 
 
 class Item(NamedTuple):
-    """One query, pair or row of a task. `tokens` is the length of its text or document before it is cut."""
+    """One query, pair or row of a task.
+
+    `tokens` is the length of its text or document before it is cut. Items with the same `cluster`, queries that share a
+    relevant document, are not independent of each other; None where all are.
+    """
 
     item: str
     tokens: int | None
     score: float
     target: float | None = None
+    cluster: str | None = None
 
 
 def digest(values: Iterable[Any], items: list[tuple[Any, ...]]) -> str:

@@ -217,3 +217,26 @@ def test_what_is_not_in_the_folder_is_a_wrong_argument(several, arguments, messa
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"tempscale: {message}" in result.stderr
     assert not (tmp_path / "files").exists()
+
+
+def test_items_to_publish(several, tmp_path):
+    out = tmp_path / "files"
+    written = run(several, "--tasks", "SciFact", "--out", out, "--items")
+    assert written.returncode == 0, written.stderr
+    wide = pd.read_csv(out / "items.csv", comment="#")
+    assert wide.item.tolist() == list(range(40))
+    assert set(wide.task) == {"SciFact"}
+    with Store(several) as store:
+        units = store.units().query("task == 'SciFact'")
+        for unit in units.itertuples():
+            label = f"{unit.model} 256 {unit.temperature}" + (
+                f" chunks of {unit.chunk_tokens}" if unit.chunk_tokens else ""
+            )
+            assert np.allclose(wide[label], store.items(unit.id).score, atol=1e-4)
+    assert wide.shape[1] == 7 + len(units)
+
+
+def test_items_need_a_folder(several):
+    refused = run(several, "--items")
+    assert refused.returncode == 2
+    assert "name a folder for it with --out" in refused.stderr

@@ -1,5 +1,6 @@
 """compare on made-up stores whose truth is known: plain NumPy, definitions, and simulation are the oracles."""
 
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +10,14 @@ from scipy import stats
 
 from tempscale.compare import COLUMNS, compare
 from tempscale.matching import ChoiceError
+from tempscale.paired import paired
 from tempscale.store import Item, Measured, Store, Unit
 
 UNIT = Unit("minilm", "m1", "A", "Retrieval", "test", "default", "1.0", "all", "both", 256, "float32", "d1")
 MEASURED = Measured(0.0, "ndcg_at_10", "mean", "cpu", "{}", "", 1.0, 1)
 
 
-def add(store, unit, scores, *, target=None, tokens=None, statistic=None, names=None, main=None):
+def add(store, unit, scores, *, target=None, tokens=None, statistic=None, names=None, main=None, clusters=None):
     scores = np.asarray(scores, dtype=float)
     if statistic is None:
         statistic = "mean" if target is None else "spearman"
@@ -27,6 +29,7 @@ def add(store, unit, scores, *, target=None, tokens=None, statistic=None, names=
             None if tokens is None else int(tokens[i]),
             score,
             None if target is None else target[i],
+            None if clusters is None else str(clusters[i]),
         )
         for i, score in enumerate(scores)
     ]
@@ -436,3 +439,22 @@ def test_of_several_baselines_of_a_model_the_one_of_the_same_length_or_an_error(
     assert np.allclose(
         sorted(rows.difference), sorted([(after - scores[512]).mean(), (after - scores[256] - 1).mean()])
     )
+
+
+def test_queries_that_share_a_document_are_resampled_together(tmp_path):
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(15), 8)
+    before = rng.random(120)
+    after = before + rng.normal(size=15)[clusters]
+    with Store(tmp_path) as store:
+        for temperature, scores in (("1.0", before), ("0.9", after)):
+            add(store, replace(UNIT, temperature=temperature), scores, tokens=100 * clusters, clusters=clusters)
+    found = compare(tmp_path, bins=[750])
+    task = found[found.scope == "task"].iloc[0]
+    sample = paired(before, after, clusters=[str(c) for c in clusters], seed=[0, zlib.crc32(b"A/test/default"), 0])
+    _, low, high = sample.interval()
+    assert (task.low, task.high) == (low[0], high[0])
+    _, low_of_items, high_of_items = paired(before, after).interval()
+    assert high[0] - low[0] > 2 * (high_of_items[0] - low_of_items[0])
+    # eight and seven clusters are fewer than ten, whatever the number of items
+    assert "length" not in set(found.scope)

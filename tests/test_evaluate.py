@@ -23,6 +23,7 @@ from tempscale.bylength import by_length  # noqa: E402
 from tempscale.encoder import Encoder  # noqa: E402
 from tempscale.evaluate import EvaluationError, PlanError  # noqa: E402
 from tempscale.identity import model_hash, prompts_of  # noqa: E402
+from tempscale.items import _clusters  # noqa: E402
 from tempscale.store import Store  # noqa: E402
 from tempscale.tasks import find_parts  # noqa: E402
 
@@ -197,6 +198,13 @@ def test_items_of_retrieval_have_the_score_by_the_definition_of_ndcg(out, model,
         ideal = np.sort(of_query.to_numpy())[::-1]
         discount = 1 / np.log2(np.arange(2, 12))
         assert items[query] == pytest.approx(gains @ discount / (ideal @ discount[: len(ideal)]), abs=1e-6)
+
+
+def test_queries_are_clustered_by_the_documents_they_share():
+    relevant = {"a": ["1"], "b": ["2", "3"], "c": ["3", "4"], "d": ["4"], "e": ["5"], "f": []}
+    a, b, c, d, e, f = _clusters(relevant)
+    assert b == c == d, "directly, or through others"
+    assert len({a, b, e, f}) == 4
 
 
 def test_items_of_sts_are_the_pairs(out, model, data):

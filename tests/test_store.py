@@ -17,7 +17,7 @@ from tempscale.store import FILE, UNIT, Item, Measured, Store, Unit
 
 A_UNIT = Unit("minilm", "a1", "STS12", "STS", "test", "default", "0.9", "all", "both", 256, "float32", "b2")
 MEASURED = Measured(0.25, "cosine_spearman", "spearman", "cpu", '{"torch": "2"}', "tempscale evaluate", 1.5, 99)
-ITEMS = [Item("0", 12, 0.1, 5.0), Item("1", 7, float("nan"), 0.0), Item("2", None, 1 / 3)]
+ITEMS = [Item("0", 12, 0.1, 5.0, "a"), Item("1", 7, float("nan"), 0.0, "a"), Item("2", None, 1 / 3)]
 
 
 @pytest.fixture
@@ -64,6 +64,8 @@ def test_what_is_added_is_read_back(store):
     assert items.score[2] == 1 / 3, "to the last bit"
     assert items.score.isna().tolist() == [False, True, False]
     assert items.target.isna().tolist() == [False, False, True]
+    assert items.cluster[:2].tolist() == ["a", "a"]
+    assert items.cluster.isna()[2]
 
 
 def test_a_unit_without_items_is_a_unit(store):
@@ -116,7 +118,7 @@ ALTERATIONS = [
     "UPDATE item SET position = 3 WHERE position = 0",
     "DELETE FROM item WHERE position = 2",
     "DELETE FROM item",
-    f"INSERT INTO item VALUES ('{A_UNIT.id}', 3, '3', 1, 1.0, 1.0)",
+    f"INSERT INTO item VALUES ('{A_UNIT.id}', 3, '3', 1, 1.0, 1.0, NULL)",
 ]
 
 
