@@ -1,7 +1,7 @@
 """The claims ledger: the claims of `book/claims.toml` as cards, with links that cannot go stale.
 
     ```{claims} length            the claims of one topic
-    ```{claims-summary}           how many claims have which verdict
+    ```{claims-summary}           how many claims have which verdict, and which
 
 A card is written as MyST, so a chapter's label, a section or a work of the bibliography that does not exist is a
 warning by the rules of the book; a test or a result file that does not exist is one by ours. Warnings fail the build.
@@ -140,7 +140,7 @@ class ClaimsDirective(_Ledger):
             "Source": f"{origin} {TAGS[claim.tag]}".strip(),
             "How we read it": claim.reading,
             "What we found": claim.finding,
-            "Where": "; ".join(map(chapter_of, claim.chapters)) + ".",
+            "Evidence": "; ".join(map(chapter_of, claim.chapters)) + ".",
             "Tests": ", ".join(filter(None, map(self.test, claim.tests))),
             "Results": ", ".join(filter(None, map(self.result, claim.results))),
             "What would change our mind": claim.change_our_mind,
@@ -172,10 +172,15 @@ class SummaryDirective(_Ledger):
     """```{claims-summary}."""
 
     def run(self) -> list[nodes.Node]:
-        """A table: verdicts, how many claims have each, and which."""
-        rows = ["| Verdict | Number | Claims |", "|---|---|---|"]
-        for verdict in VERDICTS:
-            found = [claim for claim in self.claims() if claim.verdict == verdict]
-            links = "; ".join(f"{{ref}}`{claim.title} <{claim.label}>`" for claim in found)
-            rows.append(f"| {verdict} | {len(found)} | {links} |")
-        return self.parsed("\n".join(rows), nodes.Element()).children
+        """A table of how many claims have each verdict, and a folded list of which."""
+        given = {verdict: [claim for claim in self.claims() if claim.verdict == verdict] for verdict in VERDICTS}
+        given = {name + " ..." * (name == "holds under"): found for name, found in given.items()}
+        rows = [f"| {verdict} | {len(found)} |" for verdict, found in given.items()]
+        lists = [
+            f"**{verdict}**: " + "; ".join(f"{{ref}}`{claim.title} <{claim.label}>`" for claim in found) + "."
+            for verdict, found in given.items()
+            if found
+        ]
+        table = "\n".join(["| Verdict | Claims |", "|---|---|", *rows])
+        folded = "\n\n".join(["```{dropdown} Which claims", *lists, "```"])
+        return self.parsed(f"{table}\n\n{folded}", nodes.Element()).children
