@@ -113,3 +113,16 @@ def test_below_condensation_the_largest_weight_of_a_row_vanishes():
     ]
     assert (np.diff(largest) < 0).all()
     assert largest[-1] < 0.02
+
+
+@pytest.mark.parametrize("sigma_s", [0.3, 1.0, 4.0])
+def test_the_second_singular_value_is_below_the_filter_rate(sigma_s):
+    """JA has rank one, and (I - J) A the norm σₐ; A1 = 1 makes the first at least 1."""
+    rng = np.random.default_rng(5)
+    for n in (2, 7, 60):
+        a = softmax(sigma_s * rng.normal(size=(n, n)))
+        first, second, *_ = np.linalg.svd(a, compute_uv=False)
+        assert first >= 1 - 1e-12
+        assert second <= filter_rate(a) + 1e-12
+        # the next value is not enough: the bound is one on the second, not on the first
+        assert first > filter_rate(a) or sigma_s == 4.0

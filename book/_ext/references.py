@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import claims
 import myst
 from myst_nb.core.read import is_myst_markdown_notebook
 from pybtex.database import Entry, parse_file
@@ -50,6 +51,9 @@ class Book:
         self.executable: set[str] = set()
         for path in sorted(folder.glob("*.md")):
             self._read(path)
+        ledger = folder / "claims.toml"
+        for claim in claims.load(ledger) if ledger.is_file() else []:
+            self.labels[claim.label] = Label(f"“{claim.title}”", "claims.md")
         self.works = parse_file(folder / "references.bib").entries
 
     def _read(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The book's local Sphinx extension: addresses, assets, the execution cache and the `verified` role."""
+"""The book's local Sphinx extension: addresses, assets, the execution cache, the `verified` role and the claims ledger."""
 
 import platform
 from importlib.metadata import version
@@ -8,6 +8,7 @@ from typing import Any
 import bibliography_roles
 import execution_cache
 import local_assets
+from claims import ClaimsDirective, SummaryDirective
 from repository import address
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
 from sphinx.config import Config
@@ -59,4 +60,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     bibliography_roles.register(app)
     app.connect("build-finished", forget_failed_build)
     app.add_role("verified", VerifiedRole())
+    app.add_directive("claims", ClaimsDirective)
+    app.add_directive("claims-summary", SummaryDirective)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

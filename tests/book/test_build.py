@@ -1,14 +1,10 @@
 """A one-page book, built with the real configuration: what must fail does, what is unchanged is not run again."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tiny_book import TinyBook
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = """---
 jupytext:
   text_representation:
@@ -34,49 +30,26 @@ assert {assertion}
 """
 
 
-class TinyBook:
-    """A folder with one chapter, one package file and one test."""
+class OnePage(TinyBook):
+    """Its page runs a cell, and has the mark of a test."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ("_config.yml", "pyproject.toml", "book/_ext", "book/_static", "book/references.bib"):
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
-            (folder / name).parent.mkdir(exist_ok=True)
-            copy(ROOT / name, folder / name)
-        self.write("_toc.yml", "format: jb-book\nroot: book/index\n")
-        self.write("requirements.lock", "")
-        self.write("tempscale/__init__.py", '"""A package."""\n')
-        self.write("tests/test_toy.py", "def test_true():\n    assert True\n")
+        super().__init__(folder)
         self.page()
-
-    def write(self, name: str, text: str) -> None:
-        (self.folder / name).parent.mkdir(exist_ok=True)
-        (self.folder / name).write_text(text, "utf-8")
 
     def page(self, assertion: str = "True", verified: str = "tests/test_toy.py::test_true") -> None:
         self.write("book/index.md", PAGE.format(assertion=assertion, verified=verified))
-
-    def build(self) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-W", "-n", "--keep-going"],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(self.folder)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
 
     def executions(self) -> int:
         return len((self.folder / "book" / "executions.txt").read_text("utf-8"))
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> TinyBook:
-    return TinyBook(tmp_path)
+def book(tmp_path: Path) -> OnePage:
+    return OnePage(tmp_path)
 
 
-def test_executes_again_only_when_the_package_changes(book: TinyBook) -> None:
+def test_executes_again_only_when_the_package_changes(book: OnePage) -> None:
     first = book.build()
     assert first.returncode == 0, first.stdout + first.stderr
     assert book.executions() == 1
@@ -98,7 +71,7 @@ def test_executes_again_only_when_the_package_changes(book: TinyBook) -> None:
     assert "✓ verified numerically by test_true" in html
 
 
-def test_a_failing_assertion_fails_the_build(book: TinyBook) -> None:
+def test_a_failing_assertion_fails_the_build(book: OnePage) -> None:
     book.page(assertion="1 + 1 == 3")
     result = book.build()
     assert result.returncode != 0
@@ -106,14 +79,14 @@ def test_a_failing_assertion_fails_the_build(book: TinyBook) -> None:
 
 
 @pytest.mark.parametrize("missing", ["tests/test_toy.py::test_false", "tests/test_none.py::test_true", "test_true"])
-def test_an_unknown_verified_test_fails_the_build(book: TinyBook, missing: str) -> None:
+def test_an_unknown_verified_test_fails_the_build(book: OnePage, missing: str) -> None:
     book.page(verified=missing)
     result = book.build()
     assert result.returncode != 0
     assert f"no test '{missing}'" in result.stderr
 
 
-def test_a_failed_build_fails_again(book: TinyBook) -> None:
+def test_a_failed_build_fails_again(book: OnePage) -> None:
     book.page(verified="tests/test_toy.py::test_false")
     assert book.build().returncode != 0
     assert book.build().returncode != 0

@@ -1,0 +1,186 @@
+"""The claims ledger: the claims of `book/claims.toml` as cards, with links that cannot go stale.
+
+    ```{claims} length            the claims of one topic
+    ```{claims-summary}           how many claims have which verdict, and which
+
+A card is written as MyST, so a chapter's label, a section or a work of the bibliography that does not exist is a
+warning by the rules of the book; a test or a result file that does not exist is one by ours. Warnings fail the build.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from repository import ROOT, source_url
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.logging import getLogger
+from verified import line_of
+
+logger = getLogger(__name__)
+
+LEDGER = ROOT / "book" / "claims.toml"
+VERDICTS = ("proved", "verified numerically", "holds under", "not supported here", "not testable here")
+TAGS = {
+    "E": "We read it in the source.",
+    "2": "Second-hand: we know it from notes about the source.",
+    "M": "Ours, measured or derived.",
+}
+ROLES = {"fig": "numref", "ex": "ref"} | dict.fromkeys(("thm", "prop", "def", "rem", "obs"), "prf:ref")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim; the fields are explained at the top of `book/claims.toml`."""
+
+    id: str
+    topic: str
+    title: str
+    statement: str
+    tag: str
+    reading: str
+    verdict: str
+    finding: str
+    source: tuple[str, ...] = ()
+    version: str = ""
+    condition: str = ""
+    chapters: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    change_our_mind: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a verdict that is not one, or that lacks what it must come with."""
+        proofs = [label for label in self.chapters if label.startswith(("thm-", "prop-"))]
+        for wrong, message in [
+            (self.verdict not in VERDICTS, f"the verdict is {self.verdict!r}: it must be one of {VERDICTS}"),
+            (self.tag not in TAGS, f"the tag is {self.tag!r}: it must be one of {tuple(TAGS)}"),
+            (bool(self.source) == (self.tag == "M"), "a claim of others names its source, one of ours (M) has none"),
+            (not self.chapters, "no chapter is named: a verdict needs evidence"),
+            (
+                (self.verdict == "holds under") != bool(self.condition),
+                "a condition goes with 'holds under', and with it only",
+            ),
+            (
+                self.verdict == "proved" and not (proofs and self.tests),
+                "'proved' needs a theorem of the book and a test",
+            ),
+            (self.verdict == "not supported here" and not self.change_our_mind, "say what would change our mind"),
+        ]:
+            if wrong:
+                raise ValueError(f"claim {self.id!r}: {message}")
+
+    @property
+    def label(self) -> str:
+        """The claim's label and anchor on the page."""
+        return f"claim-{self.id}"
+
+
+def load(path: Path = LEDGER) -> list[Claim]:
+    """All claims, in the order of the file. A claim that is not as it must be is a ValueError or a TypeError."""
+    tables = tomllib.loads(path.read_text("utf-8"))["claim"]
+    # a text is written over several lines, and is one paragraph
+    return [
+        Claim(
+            **{key: " ".join(value.split()) if isinstance(value, str) else tuple(value) for key, value in table.items()}
+        )
+        for table in tables
+    ]
+
+
+def chapter_of(label: str) -> str:
+    """The link to a place in the book: `thm-floor`, `phenomenon`, or a section, `pooling#the-account`."""
+    page, _, section = label.partition("#")
+    if section:
+        return f"[]({page}.md#{section}) in {{doc}}`{page}`"
+    role = ROLES.get(label.partition("-")[0], "doc")
+    return f"{{{role}}}`{label}`"
+
+
+class _Ledger(SphinxDirective):
+    """What both directives share."""
+
+    def claims(self) -> list[Claim]:
+        """Read the ledger; the page is built again when it changes."""
+        self.env.note_dependency(str(LEDGER))
+        try:
+            return load()
+        except (TypeError, ValueError) as problem:
+            raise self.error(str(problem)) from None
+
+    def parsed(self, text: str, parent: nodes.Element) -> nodes.Element:
+        """Put what the MyST text says into a node."""
+        self.state.nested_parse(StringList(text.splitlines(), self.env.docname), 0, parent)
+        return parent
+
+
+class ClaimsDirective(_Ledger):
+    """```{claims} topic."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """One section for each claim of the topic."""
+        found = [claim for claim in self.claims() if claim.topic == self.arguments[0]]
+        if not found:
+            raise self.error(f"no claim has the topic {self.arguments[0]!r}: correct it, or remove the directive")
+        return [self.card(claim) for claim in found]
+
+    def card(self, claim: Claim) -> nodes.section:
+        """The claim, with its verdict as a class for the style sheet."""
+        section = nodes.section(names=[claim.label], classes=["claim", nodes.make_id(f"claim {claim.verdict}")])
+        section += nodes.title(text=claim.title)
+        self.state.document.note_explicit_target(section)
+        cited = ", ".join(f"{{cite:t}}`{key}`" for key in claim.source)
+        origin = " ".join(part for part in (cited and f"{cited}.", claim.version and f"{claim.version}.") if part)
+        entries = {
+            "Verdict": f"**{claim.verdict}** {claim.condition}".strip() + ".",
+            "Source": f"{origin} {TAGS[claim.tag]}".strip(),
+            "How we read it": claim.reading,
+            "What we found": claim.finding,
+            "Evidence": "; ".join(map(chapter_of, claim.chapters)) + ".",
+            "Tests": ", ".join(filter(None, map(self.test, claim.tests))),
+            "Results": ", ".join(filter(None, map(self.result, claim.results))),
+            "What would change our mind": claim.change_our_mind,
+        }
+        listed = "\n\n".join(f"{term}\n: {text}" for term, text in entries.items() if text)
+        return self.parsed(f"{claim.statement}\n\n{listed}", section)
+
+    def test(self, name: str) -> str:
+        """The link to a test, or a warning that there is none."""
+        file, _, function = name.partition("::")
+        line = line_of(ROOT / file, function)
+        if line is None:
+            message = "no test %r: write it, or correct the name, as path::test_function"
+            logger.warning(message, name, location=self.get_location())
+            return ""
+        self.env.note_dependency(str(ROOT / file))
+        return f"[`{function}`]({source_url(file)}#L{line})"
+
+    def result(self, file: str) -> str:
+        """The link to a result file, or a warning that there is none."""
+        if not (ROOT / file).is_file():
+            logger.warning("no file %r: measure it, or correct the name", file, location=self.get_location())
+            return ""
+        self.env.note_dependency(str(ROOT / file))
+        return f"[`{Path(file).name}`]({source_url(file)})"
+
+
+class SummaryDirective(_Ledger):
+    """```{claims-summary}."""
+
+    def run(self) -> list[nodes.Node]:
+        """A table of how many claims have each verdict, and a folded list of which."""
+        given = {verdict: [claim for claim in self.claims() if claim.verdict == verdict] for verdict in VERDICTS}
+        given = {name + " ..." * (name == "holds under"): found for name, found in given.items()}
+        rows = [f"| {verdict} | {len(found)} |" for verdict, found in given.items()]
+        lists = [
+            f"**{verdict}**: " + "; ".join(f"{{ref}}`{claim.title} <{claim.label}>`" for claim in found) + "."
+            for verdict, found in given.items()
+            if found
+        ]
+        table = "\n".join(["| Verdict | Claims |", "|---|---|", *rows])
+        folded = "\n\n".join(["```{dropdown} Which claims", *lists, "```"])
+        return self.parsed(f"{table}\n\n{folded}", nodes.Element()).children
