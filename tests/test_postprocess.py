@@ -148,12 +148,13 @@ def test_a_model_with_the_module_gives_the_postprocessed_embeddings_also_when_lo
     model = copy.deepcopy(minilm)
     model.append(step.module().to(model.device))
     expected = step.transform(plain)
-    if normalised:
-        model.append(type(model[2])())
-        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     # float32 rounds embeddings of norm 1, and the map enlarges what is left by its largest factor.
     largest = np.linalg.norm(step.module().linear.weight.detach().numpy(), 2)
     tolerance = 64 * np.finfo(np.float32).eps * max(1, largest)
+    if normalised:
+        model.append(type(model[2])())
+        norms = np.linalg.norm(expected, axis=1, keepdims=True)
+        expected, tolerance = expected / norms, tolerance / norms.min()
     found = model.encode(READ)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=tolerance)
@@ -161,7 +162,7 @@ def test_a_model_with_the_module_gives_the_postprocessed_embeddings_also_when_lo
     loaded = tempscale.load_model(str(tmp_path / "model"), device="cpu")
     np.testing.assert_allclose(loaded.encode(READ), found, atol=tolerance)
     assert np.abs(minilm.encode(READ) - plain).max() == 0, "the plain model is what it was"
-    assert np.abs(found - plain[:, : found.shape[1]]).max() > 1000 * tolerance
+    assert np.abs(found - plain[:, : found.shape[1]]).max() > 100 * tolerance
 
 
 def test_a_module_can_be_used_without_gradients_and_says_its_width():
