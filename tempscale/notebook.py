@@ -78,9 +78,9 @@ def read_results(name: str) -> "pd.DataFrame":
 
     file = Path("results", name)
     if file.is_file():
-        return pd.read_csv(file, comment="#")
+        return pd.read_csv(file, comment="#", low_memory=False)
     links = dict(link.split(", ", 1) for link in metadata("tempscale").get_all("Project-URL") or [])
-    return pd.read_csv(f"{links['Repository']}/raw/HEAD/book/results/{name}", comment="#")
+    return pd.read_csv(f"{links['Repository']}/raw/HEAD/book/results/{name}", comment="#", low_memory=False)
 
 
 def slider(
