@@ -31,6 +31,21 @@ def test_centring():
     np.testing.assert_allclose(Centring().fit(CORPUS).transform(OTHER), OTHER - CORPUS.mean(0))
 
 
+def test_centring_keeps_the_order_of_documents_equally_near_the_mean():
+    rng = np.random.default_rng(5)
+    mean = np.array([0.5, 0, 0, 0])
+    rest = rng.normal(size=(41, 3))
+    rest /= np.linalg.norm(rest, axis=1, keepdims=True)
+    # unit vectors: all documents have the same product with the mean, or each its own
+    for first, same_order in ((np.full(41, 0.6), True), (rng.uniform(-0.9, 0.9, size=41), False)):
+        x = np.column_stack([first, np.sqrt(1 - first**2)[:, None] * rest])
+        query, documents = x[0], x[1:]
+        centring = Centring().fit(np.stack([mean - 1, mean + 1]))
+        moved_query, moved = (centring.transform(one) for one in (query[None], documents))
+        cosines = (moved @ moved_query[0]) / np.linalg.norm(moved, axis=1) / np.linalg.norm(moved_query)
+        assert (np.argsort(cosines) == np.argsort(documents @ query)).all() == same_order
+
+
 @pytest.mark.parametrize("dimensions", [None, 6, 3, 1])
 def test_whitening_makes_the_covariance_the_identity(dimensions):
     white = Whitening(dimensions).fit_transform(CORPUS)

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import log_softmax
 from transformers import BertConfig, BertModel
 
 from tempscale import Constant, LengthRule, LogLength, PerLayer, length_matched_temperature, patch, random_markov_rate
@@ -116,3 +118,34 @@ def test_layers_and_per_layer_meet(model):
         found = model(ids)[0]
         active.temperature = PerLayer({1: 0.6, -1: 0.7})
         assert torch.equal(model(ids)[0], found)
+
+
+def test_exponent_1_keeps_the_weight_of_a_token_ahead_of_equal_ones():
+    """A gap of ln(reference) is just enough: softmax gives the token 1/2, at every length; exponent 1/2 lets it fade."""
+    lengths = [64, 512, 4096, 32768]
+    weights = {}
+    for exponent in (0.5, 1.0):
+        taus = LogLength(64, exponent=exponent)(torch.tensor(lengths))
+        weights[exponent] = []
+        for n, tau in zip(lengths, taus, strict=True):
+            logits = torch.zeros(n, dtype=torch.float64)
+            logits[0] = math.log(64)
+            weights[exponent].append((logits / tau).softmax(0)[0].item())
+    # 1 / (1 + (n - 1) / n)
+    assert weights[1.0] == pytest.approx([n / (2 * n - 1) for n in lengths], rel=1e-5)
+    assert weights[0.5] == sorted(weights[0.5], reverse=True)
+    assert weights[0.5][-1] < weights[0.5][0] / 20
+
+
+def test_exponent_one_half_keeps_the_share_of_entropy_of_gaussian_logits():
+    """H / ln n of softmax over N(0, s²) is 1 - u²/2, u = s / (τ √ln n); the mean of 50 rows is within 0.02 of it."""
+    s, rng = 1.0, np.random.default_rng(3)
+    for n in (64, 1024, 65536):
+        for exponent, holds in ((0.5, True), (1.0, n == 64)):
+            tau = LogLength(64, exponent=exponent)(torch.tensor([n])).item()
+            log_p = log_softmax(s / tau * rng.normal(size=(50, n)), axis=-1)
+            share = -(np.exp(log_p) * log_p).sum(-1).mean() / math.log(n)
+            # the square of u grows like (ln n) ** (2 exponent - 1)
+            u_square = s**2 / math.log(64) * (math.log(n) / math.log(64)) ** (2 * exponent - 1)
+            assert share == pytest.approx(1 - u_square / 2, abs=0.02)
+            assert (abs(share - (1 - s**2 / math.log(64) / 2)) < 0.02) == holds
