@@ -34,8 +34,8 @@ class LogLength:
     """A temperature that falls with the number of tokens n of a text.
 
     It is temperature * (ln reference_length / ln n) ** exponent. Texts up to the reference length have the temperature
-    itself. An exponent of 1 keeps the entropy of attention at its share of ln n (log-n scaling); 1/2 is what Gaussian
-    logits ask for. Tokens are counted by the attention mask, special tokens included.
+    itself. An exponent of 1, log-n scaling, keeps the weight of a token that is ahead of all others; 1/2 keeps the entropy
+    of Gaussian logits at its share of ln n. Tokens are counted by the attention mask, special tokens included.
 
     Args:
         reference_length: in tokens, at least 2.
