@@ -86,7 +86,7 @@ def test_slider_refuses(panels, readouts, message):
 def test_results_are_the_books_or_the_repositorys(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = []
-    monkeypatch.setattr("pandas.read_csv", lambda source, comment: asked.append((str(source), comment)))
+    monkeypatch.setattr("pandas.read_csv", lambda source, comment, **_: asked.append((str(source), comment)))
     read_results("table.csv")
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "table.csv").touch()
