@@ -8,6 +8,7 @@ from mteb.abstasks import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from tempscale.corpus import PACKAGES, docstrings
+from tempscale.pairs_task import arranged
 
 # Shorter docstrings hardly say anything beyond their summary.
 MIN_TOKENS = 24
@@ -75,8 +76,6 @@ class DocstringRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is unt
         """Read the docstrings and draw the sample; mteb's arguments make no difference."""
         if self.data_loaded:
             return
-        from datasets import Dataset
-
         texts = docstrings(self.packages, min_tokens=MIN_TOKENS)
         pairs = texts[texts.pair]
         if len(pairs) < self.queries_drawn:
@@ -86,16 +85,9 @@ class DocstringRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is unt
             )
         drawn = pairs.sample(self.queries_drawn, random_state=0).sort_values("name")
         names = drawn.name.tolist()
-        self.dataset = {
-            "default": {
-                "test": {
-                    "corpus": Dataset.from_dict({"id": names, "title": [""] * len(names), "text": drawn.body.tolist()}),
-                    "queries": Dataset.from_dict(
-                        {"id": [f"summary of {name}" for name in names], "text": drawn.summary.tolist()}
-                    ),
-                    "relevant_docs": {f"summary of {name}": {name: 1} for name in names},
-                    "top_ranked": None,
-                }
-            }
-        }
+        self.dataset = arranged(
+            dict(zip(names, drawn.body, strict=True)),
+            {f"summary of {name}": text for name, text in zip(names, drawn.summary, strict=True)},
+            {f"summary of {name}": {name: 1} for name in names},
+        )
         self.data_loaded = True

@@ -1,6 +1,6 @@
 """A retrieval task from one's own pairs of query and document, as a task of mteb."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,27 +70,36 @@ class PairRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is untyped 
         """Arrange the pairs as mteb wants them; mteb's arguments make no difference."""
         if self.data_loaded:
             return
-        from datasets import Dataset
-
         queries = {text: f"query {n}" for n, text in enumerate(dict.fromkeys(query for query, _ in self.pairs))}
         documents = {text: f"document {n}" for n, text in enumerate(dict.fromkeys(text for _, text in self.pairs))}
         relevant: dict[str, dict[str, int]] = {}
         for query, document in self.pairs:
             relevant.setdefault(queries[query], {})[documents[document]] = 1
-        texts = list(documents)
-        self.dataset = {
-            "default": {
-                "test": {
-                    "corpus": Dataset.from_dict(
-                        {"id": list(documents.values()), "title": [""] * len(texts), "text": texts}
-                    ),
-                    "queries": Dataset.from_dict({"id": list(queries.values()), "text": list(queries)}),
-                    "relevant_docs": relevant,
-                    "top_ranked": None,
-                }
+        self.dataset = arranged(
+            dict(zip(documents.values(), documents, strict=True)),
+            dict(zip(queries.values(), queries, strict=True)),
+            relevant,
+        )
+        self.data_loaded = True
+
+
+def arranged(
+    documents: Mapping[str, str], queries: Mapping[str, str], relevant: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return a corpus, queries (texts by id) and the grades of relevant documents as a retrieval task of mteb holds them."""
+    from datasets import Dataset
+
+    corpus = {"id": list(documents), "title": [""] * len(documents), "text": list(documents.values())}
+    return {
+        "default": {
+            "test": {
+                "corpus": Dataset.from_dict(corpus),
+                "queries": Dataset.from_dict({"id": list(queries), "text": list(queries.values())}),
+                "relevant_docs": relevant,
+                "top_ranked": None,
             }
         }
-        self.data_loaded = True
+    }
 
 
 def read_pairs(path: str | Path) -> PairRetrieval:
