@@ -8,6 +8,7 @@ from typing import Any
 import bibliography_roles
 import execution_cache
 import local_assets
+import parallel_execution
 from claims import ClaimsDirective, SummaryDirective
 from repository import address
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
@@ -52,6 +53,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", use_repository)
     app.connect("config-inited", list_versions)
     app.connect("config-inited", execution_cache.use_keyed_cache)
+    app.connect("env-before-read-docs", parallel_execution.execute_changed)
     app.connect("config-inited", local_assets.use_local_mathjax)
     app.connect("config-inited", local_assets.remove_thebe)
     app.connect("builder-inited", local_assets.copy_mathjax)

@@ -1,5 +1,6 @@
 """A one-page book, built with the real configuration: what must fail does, what is unchanged is not run again."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,31 @@ def test_a_failed_build_fails_again(book: OnePage) -> None:
     book.page(verified="tests/test_toy.py::test_false")
     assert book.build().returncode != 0
     assert book.build().returncode != 0
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one core")
+def test_several_pages_are_executed_side_by_side_and_once(book: OnePage) -> None:
+    book.write("_toc.yml", "format: jb-book\nroot: book/index\nchapters: [file: book/two, file: book/three]\n")
+    meeting = """
+```{{code-cell}} ipython3
+import os
+import time
+
+assert os.environ["OMP_NUM_THREADS"] == "1"
+Path("{name}.here").touch()
+until = time.monotonic() + 60
+while not Path("{other}.here").exists():  # which only the other page, at the same time, can end
+    assert time.monotonic() < until
+    time.sleep(0.1)
+```
+"""
+    plain = PAGE.format(assertion="True", verified="tests/test_toy.py::test_true")
+    for name, other in (("two", "three"), ("three", "two")):
+        book.write(f"book/{name}.md", plain + meeting.format(name=name, other=other))
+    first = book.build()
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert book.executions() == 3
+    two = book.folder / "book" / "two.md"
+    two.write_text(two.read_text("utf-8").replace("A page", "A title"), "utf-8")
+    assert book.build().returncode == 0
+    assert book.executions() == 3
