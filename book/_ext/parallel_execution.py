@@ -15,6 +15,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 READER = {"type": "plugin", "name": "myst_nb_md"}
+LOGGER = logging.getLogger(__name__)
+LOGGER.setLevel(logging.INFO)  # the executor then says which chapter it is at
 
 
 def execute_changed(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
@@ -30,7 +32,7 @@ def execute_changed(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> 
     # The processes share the cores: more threads than cores wait for each other.
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
-        executor = load_executor("local-parallel", cache, logging.getLogger(__name__))
+        executor = load_executor("local-parallel", cache, LOGGER)
         executor.run_and_cache(filter_uris=changed, timeout=app.config.nb_execution_timeout)
     finally:
         if threads is None:
