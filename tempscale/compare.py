@@ -11,7 +11,7 @@ import numpy as np
 from tempscale.held_out import leave_one_task_out
 from tempscale.matching import MODEL, ChoiceError, OnlyBaselineError, Setting, cells, of_model, of_tasks
 from tempscale.paired import Paired
-from tempscale.result import Result, average, measure
+from tempscale.result import Result, average, by_task, measure
 from tempscale.stats import holm
 from tempscale.store import Store
 
@@ -79,15 +79,16 @@ def compare(
     Returns:
         One row for each comparison; `difference` is score minus baseline, in the units of the score. The scopes are
 
-        - "task", a setting on a task (split, subset); `p_holm` corrects over the tasks of a setting;
-        - "length", the items of a task in a bin of `tokens`; `p_holm` corrects over tasks and bins of a setting;
+        - "task", a setting on a task, the mean over its splits and subsets; `p_holm` corrects over a setting's tasks;
+        - "part", one split and subset of a task that has several; `p_holm` corrects over the parts of a setting;
+        - "length", the items of a part in a bin of `tokens`; `p_holm` corrects over parts and bins of a setting;
         - "overall", the mean over a setting's tasks, each task counting once; `p_holm` corrects over the settings;
         - "held-out", on this task, the setting with the best mean on all *other* tasks (the baseline is a candidate);
           `p_holm` corrects over tasks;
         - "held-out overall", the mean of those differences, what choosing on some tasks gained on others; its interval
           and p-value repeat the choice in every resample (`tempscale.held_out`).
 
-        A task without scores of items, or with fewer than ten, has a difference but no interval, and no part in the last
+        A task without scores of items, or with fewer than ten, has a difference but no interval, and no share in the last
         three. `half_width` is about the smallest difference that the items can tell from none.
 
     Raises:
@@ -96,7 +97,8 @@ def compare(
         ValueError: nothing at the baseline temperature, nothing but it, or different items under the same data.
 
     Warns:
-        UserWarning: tasks without a baseline, or settings that lack tasks of the held-out comparison; they are left out.
+        UserWarning: tasks without a baseline, settings without some parts of a task, or settings that lack tasks of the
+            held-out comparison; they are left out.
     """
     import pandas as pd
 
@@ -134,17 +136,15 @@ def compare(
 def _compare(results: list[Result], baseline: str, confidence: float) -> Iterator[dict[str, Any]]:
     """Yield the rows of one model."""
     whole = [result for result in results if not result.tokens]
-    by_task: dict[str, dict[Setting, list[Result]]] = {}
-    for result in whole:
+    on_tasks = by_task(whole)
+    tasks: dict[str, dict[Setting, Result]] = {}
+    for result in on_tasks:
         if result.sample:
-            by_task.setdefault(result.task, {}).setdefault(result.setting, []).append(result)
-    tasks = {
-        task: {setting: average(of_setting, setting, task) for setting, of_setting in of_task.items()}
-        for task, of_task in by_task.items()
-    }
+            tasks.setdefault(result.task, {})[result.setting] = result
     settings = list(dict.fromkeys(setting for of_task in tasks.values() for setting in of_task))
     overall = [average([of_task[s] for of_task in tasks.values() if s in of_task], s) for s in settings]
-    yield from _rows("task", whole, confidence)
+    yield from _rows("task", on_tasks, confidence)
+    yield from _rows("part", [result for result in whole if result not in on_tasks], confidence)
     yield from _rows("length", [result for result in results if result.tokens], confidence)
     yield from _rows("overall", overall, confidence, one_family=True)
     complete = [setting for setting in settings if all(setting in of_task for of_task in tasks.values())]

@@ -1,5 +1,6 @@
 """A setting against the baseline, measured: on a task, on the items of one length, or on average over tasks."""
 
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from tempscale.resampling import Floats
 MIN_ITEMS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # the same result, not an equal one
 class Result:
     """A setting against the baseline: on a task, on some of its items, or on average."""
 
@@ -61,10 +62,42 @@ def measure(cell: Cell, bins: int | Sequence[float], resamples: int, seed: int) 
 
 
 def average(results: Sequence[Result], setting: Setting, task: str = "") -> Result:
-    """Return the mean over results, each counting once."""
-    sample = Paired.average([result.sample for result in results if result.sample])
+    """Return the mean over results, each counting once; without an interval where one of them has none."""
+    samples = [result.sample for result in results if result.sample]
     items = sum(result.items for result in results)
-    return Result(setting, items, sample.baseline, sample.difference.item(), sample, task)
+    metric = results[0].metric if task else ""
+    if len(samples) < len(results):
+        baseline = float(np.mean([result.baseline for result in results]))
+        difference = float(np.mean([result.difference for result in results]))
+        return Result(setting, items, baseline, difference, None, task, metric=metric)
+    sample = Paired.average(samples)
+    return Result(setting, items, sample.baseline, sample.difference.item(), sample, task, metric=metric)
+
+
+def by_task(parts: Sequence[Result]) -> list[Result]:
+    """Return the result of each setting on each task: the mean over its parts, which are its splits and subsets.
+
+    Warns:
+        UserWarning: a setting without results of some of a task's parts; it has no result on the task.
+    """
+    tasks: dict[str, dict[Setting, list[Result]]] = {}
+    for part in parts:
+        tasks.setdefault(part.task, {}).setdefault(part.setting, []).append(part)
+    found = []
+    for task, of_task in tasks.items():
+        complete = {(part.split, part.subset) for of_setting in of_task.values() for part in of_setting}
+        for setting, of_setting in of_task.items():
+            if len(of_setting) == len(complete) == 1:
+                found += of_setting
+            elif {(part.split, part.subset) for part in of_setting} == complete:
+                found.append(average(of_setting, setting, task))
+            else:
+                warnings.warn(
+                    f"{setting.label} on {task}: {len(of_setting)} of its {len(complete)} splits and subsets have results, "
+                    "so it has no mean",
+                    stacklevel=4,
+                )
+    return found
 
 
 def _length_bins(tokens: Floats, bins: int | Sequence[float]) -> list[tuple[str, npt.NDArray[np.bool_]]]:

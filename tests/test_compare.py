@@ -74,10 +74,10 @@ def test_differences_are_those_of_the_scores(filled):
     out, data = filled
     frame = compare(out)
     assert list(frame.columns) == COLUMNS
-    tasks = frame[frame.scope == "task"]
-    assert len(tasks) == 4 * 3 + 1
+    assert frame.scope.value_counts()[["task", "part"]].tolist() == [3 * 3 + 1, 2 * 3]
     for (task, subset), (target, _, (before, *settings)) in data.items():
-        rows = tasks[(tasks.task == task) & (tasks.subset == subset)]
+        scope = "part" if task == "B" else "task"
+        rows = frame[(frame.scope == scope) & (frame.task == task) & (frame.subset == subset)]
         assert rows.temperature.tolist() == ["0.9", "0.9", "LogLength(128)"], "hot to cold, schedules last"
         assert rows.layers.tolist() == ["all", "last:3", "all"]
         assert np.allclose(rows.baseline, statistic(before, target))
@@ -116,17 +116,41 @@ def test_length_bins_hold_the_items_of_their_lengths(filled):
     assert quarters.tokens.tolist() == ["1-25", "26-50", "51-75", "76-100"]
 
 
-def test_overall_is_the_mean_over_tasks_and_a_task_the_mean_over_subsets(filled):
+def test_a_task_is_the_mean_over_its_subsets_and_overall_the_mean_over_tasks(filled):
     frame = compare(filled[0])
-    overall = frame[frame.scope == "overall"].set_index(["temperature", "layers"])
-    for setting, rows in frame[(frame.scope == "task") & (frame.task != "D")].groupby(["temperature", "layers"]):
-        by_task = rows.groupby("task").difference.mean()
-        row = overall.loc[setting]
-        assert np.isclose(row.difference, by_task.mean())
-        # independent tasks: variances add
-        widths = {task: np.sqrt((of.half_width**2).sum()) / len(of) for task, of in rows.groupby("task")}
-        assert np.isclose(row.half_width, np.sqrt(sum(w**2 for w in widths.values())) / 3, rtol=0.1)
-        assert row["items"] == 280
+    settings = ["temperature", "layers"]
+    parts, tasks = frame[frame.scope == "part"], frame[(frame.scope == "task") & (frame.task != "D")]
+    overall = frame[frame.scope == "overall"]
+    for name, rows, means, n in (("B", parts, tasks[tasks.task == "B"], 120), ("", tasks, overall, 280)):
+        assert set(means.task) == {name}
+        means = means.set_index(settings)
+        for setting, of_setting in rows.groupby(settings):
+            row = means.loc[setting]
+            assert np.isclose(row.baseline, of_setting.baseline.mean())
+            assert np.isclose(row.difference, of_setting.difference.mean())
+            # independent items: variances add
+            half = np.sqrt((of_setting.half_width**2).sum()) / len(of_setting)
+            assert np.isclose(row.half_width, half, rtol=0.1)
+            assert np.isclose(row.p, 2 * stats.norm.sf(abs(row.difference) / half * 1.96), atol=0.05)
+            assert row["items"] == n
+
+
+def test_a_setting_that_lacks_a_part_has_no_mean_over_the_task(filled):
+    out, _ = filled
+    with Store(out) as store:
+        add(store, replace(UNIT, task="B", subset="de", temperature="0.8"), np.random.default_rng(3).random(80))
+        add(store, replace(UNIT, task="E"), [], statistic="none", main=0.5)
+        add(store, replace(UNIT, task="E", temperature="0.9"), [], statistic="none", main=0.6)
+        add(store, replace(UNIT, task="E", subset="en"), np.arange(20.0))
+        add(store, replace(UNIT, task="E", subset="en", temperature="0.9"), np.arange(20.0))
+    with pytest.warns(UserWarning, match=r"^0\.8 on B: 1 of its 2 splits and subsets have results, so it has no mean$"):
+        frame = compare(out)
+    of_setting = frame[(frame.task == "B") & (frame.temperature == "0.8")]
+    assert of_setting[of_setting.tokens == ""].scope.tolist() == ["part"]
+    # a part without scores of items: a mean, but no interval
+    row = frame[(frame.task == "E") & (frame.scope == "task")].iloc[0]
+    assert np.isclose(row.difference, 0.05)
+    assert np.isnan(row.low)
 
 
 def test_a_task_without_items_has_a_difference_only(filled):
