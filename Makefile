@@ -22,12 +22,13 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL)
 	@echo "All tests passed. Open file://$(CURDIR)/_build/html/index.html"
 
-# The package on the oldest versions that it allows, without the extras; they warn of what has changed since.
+# The package on the oldest versions that it allows, without the extras, so that some modules cannot be imported; they
+# warn of what has changed since.
 test-oldest:
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --requirement tests/oldest.txt hatchling editables
 	.venv-oldest/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(PARALLEL) tempscale tests --ignore tests/book --ignore tests/test_repository.py --ignore tempscale/prompts.py -o filterwarnings=ignore
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(PARALLEL) tempscale tests --ignore tests/book --ignore tests/test_repository.py --ignore tempscale/prompts.py -o filterwarnings=ignore --doctest-ignore-import-errors
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

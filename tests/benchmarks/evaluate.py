@@ -25,7 +25,8 @@ from rich.table import Table
 
 import tempscale
 from tempscale.batching import token_batches
-from tempscale.encoder import Encoder, _preprocess
+from tempscale.encoder import Encoder
+from tempscale.features import count_tokens, features_of, on_device
 from tempscale.tasks import find_parts
 
 
@@ -105,14 +106,14 @@ def throughput(options):
     inputs = SimpleNamespace(dataset=Dataset.from_dict({"text": list(texts)}))
     task = SimpleNamespace(name="", type="")
     encoder = Encoder(model)
-    lengths = [min(count, model.max_seq_length) for count in encoder._count(texts, "")]
+    lengths = [min(count, model.max_seq_length) for count in count_tokens(model, texts)]
     batches = token_batches(lengths, encoder.batch_tokens)
-    ready = [_preprocess(model, [texts[index] for index in batch], "", {}) for batch in batches]
+    ready = [features_of(model, [texts[index] for index in batch]) for batch in batches]
 
     def forward():
         with torch.inference_mode():
             for features in ready:
-                model({k: v.to(model.device) if hasattr(v, "to") else v for k, v in features.items()})
+                model(on_device(features, model.device))
 
     def encode(encoder, temperature):
         encoder.begin(temperature)
