@@ -42,14 +42,17 @@ def notebook(path: Path, book: Book) -> NotebookNode:
     source = read_myst_markdown_notebook(path.read_text("utf-8"), parser_config(), add_source_map=True, path=path)
     note = NOTE.format(title=title(path), address=address(), name=path.stem)
     cells = [v4.new_markdown_cell(note), v4.new_code_cell(SET_UP.format(address=address()))]
+    solution = False
     for cell, line in zip(source.cells, source.metadata["source_map"], strict=True):
         if cell.cell_type == "markdown":
             text = flattener.flatten(cell.source, line + 1)
             if len(cells) == 2:
                 text = re.sub(r"\A# .+\n*", "", text)  # the note has the title
             cells += [v4.new_markdown_cell(text)] if text else []
+            if marks := re.findall(r"\{solution-(start|end)\}", cell.source):
+                solution = marks[-1] == "start"
         else:
-            cells += _code(cell, flattener, line)
+            cells += _code(cell, flattener, line, hidden=solution)
     result = v4.new_notebook(
         cells=cells,
         metadata={
@@ -63,11 +66,11 @@ def notebook(path: Path, book: Book) -> NotebookNode:
     return result
 
 
-def _code(cell: NotebookNode, flattener: Flattener, line: int) -> list[NotebookNode]:
-    """A code cell, and its figure's caption below it."""
+def _code(cell: NotebookNode, flattener: Flattener, line: int, *, hidden: bool) -> list[NotebookNode]:
+    """A code cell, and its figure's caption below it. A hidden one is folded, as is the code of a solution."""
     tags = set(cell.metadata.get("tags", []))
     code = v4.new_code_cell(cell.source)
-    if tags & HIDDEN:
+    if hidden or tags & HIDDEN:
         code.metadata.update({"cellView": "form", "jupyter": {"source_hidden": True}})
     if "raises-exception" in tags:
         code.metadata["tags"] = ["raises-exception"]

@@ -62,6 +62,23 @@ mystnb:
 :tags: [remove-cell]
 1 + 1
 ```
+
+```{solution-start} ex-first
+:class: dropdown
+```
+
+So:
+
+```{code-cell} ipython3
+1 + 2
+```
+
+```{solution-end}
+```
+
+```{code-cell} ipython3
+1 + 3
+```
 """
 )
 BIB = """
@@ -196,13 +213,18 @@ def test_notebook_of_a_chapter(book: Book, tmp_path: Path) -> None:
     path = tmp_path / "one.md"
     path.write_text(ONE, "utf-8")
     cells = notebooks.notebook(path, book).cells
-    assert [cell.cell_type for cell in cells] == ["markdown", "code", "markdown", "code", "markdown", "code"]
+    kinds = "".join(cell.cell_type[0] for cell in cells)
+    assert kinds == "mcmcmc" + "mcc"
     assert cells[0].source.startswith("# Chapter one\n")
     assert f'"tempscale[offline] @ git+{address()}"' in cells[1].source
     assert not cells[2].source.startswith("#")
-    assert cells[3].metadata == {"cellView": "form", "jupyter": {"source_hidden": True}}
+    folded = {"cellView": "form", "jupyter": {"source_hidden": True}}
+    assert cells[3].metadata == folded
     assert cells[4].source == "*Figure (line).* A line: $x$ by token."
     assert cells[5].metadata == {}
+    # the code of a solution is folded, what comes after it is not
+    assert cells[6].source == "**Solution.** \n\nSo:"
+    assert [cell.metadata for cell in cells[7:]] == [folded, {}]
     # equal cells need different names
     assert len({cell.id for cell in cells}) == len(cells)
     assert notebooks.notebook(path, book) == notebooks.notebook(path, book)
@@ -251,7 +273,8 @@ def test_notebook_is_clean(path: Path) -> None:
             assert cell.outputs == []
             assert cell.execution_count is None
         else:
-            prose = re.sub(r"^(`{3,}|~{3,})python\n.*?^\1$", "", cell.source, flags=re.M | re.S)  # code of solutions
+            # code that is shown and not run, such as texts[["text"]]
+            prose = re.sub(r"^(`{3,}|~{3,})python\n.*?^\1$", "", cell.source, flags=re.M | re.S)
             assert re.findall(r"^:::.*|\{[a-z:-]+\}`.*|```\{.*|^\(.+\)=$|\[\[.*", prose, re.M) == []
 
 
