@@ -6,6 +6,7 @@ export OPENBLAS_NUM_THREADS := 1
 # Files of tests side by side, one on each core with one thread: more threads than cores wait for each other.
 PARALLEL := -n auto --dist loadfile
 READY := .venv/ready
+OLDEST := .venv-oldest/ready
 
 .PHONY: book test test-oldest format notebooks readme lock clean
 
@@ -24,11 +25,14 @@ test: $(READY)
 
 # The package on the oldest versions that it allows, without the extras, so that some modules cannot be imported; they
 # warn of what has changed since.
-test-oldest:
+test-oldest: $(OLDEST)
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(PARALLEL) tempscale tests --ignore tests/book --ignore tests/test_repository.py --ignore tempscale/prompts.py -o filterwarnings=ignore --doctest-ignore-import-errors
+
+$(OLDEST): tests/oldest.txt pyproject.toml
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --requirement tests/oldest.txt hatchling editables
 	.venv-oldest/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(PARALLEL) tempscale tests --ignore tests/book --ignore tests/test_repository.py --ignore tempscale/prompts.py -o filterwarnings=ignore --doctest-ignore-import-errors
+	@touch $@
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -58,4 +62,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf _build .venv
+	rm -rf _build .venv .venv-oldest
