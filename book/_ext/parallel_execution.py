@@ -8,6 +8,8 @@ import logging
 import os
 from pathlib import Path
 
+import nbformat
+from docutils.nodes import document
 from jupyter_cache import get_cache
 from jupyter_cache.executors import load_executor
 from myst_nb.core.read import is_myst_markdown_notebook
@@ -39,3 +41,16 @@ def execute_changed(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> 
             del os.environ["OMP_NUM_THREADS"]
         else:
             os.environ["OMP_NUM_THREADS"] = threads
+
+
+def keep_outputs(app: Sphinx, doctree: document) -> None:
+    """Give the notebook that readers download its outputs; connect to `doctree-read`.
+
+    myst-nb writes them if it executed the notebook, and leaves them out if it found it in the cache.
+    """
+    name = app.env.docname
+    if is_myst_markdown_notebook(Path(app.env.doc2path(name)).read_text("utf-8")):
+        path = Path(app.outdir).parent / "jupyter_execute" / f"{name}.ipynb"
+        cache = get_cache(app.config.nb_execution_cache_path)
+        _, executed = cache.merge_match_into_notebook(nbformat.read(path, as_version=4))
+        nbformat.write(executed, path)

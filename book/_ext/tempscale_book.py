@@ -54,6 +54,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", list_versions)
     app.connect("config-inited", execution_cache.use_keyed_cache)
     app.connect("env-before-read-docs", parallel_execution.execute_changed)
+    app.connect("doctree-read", parallel_execution.keep_outputs)
     app.connect("config-inited", local_assets.use_local_mathjax)
     app.connect("config-inited", local_assets.remove_thebe)
     app.connect("builder-inited", local_assets.copy_mathjax)

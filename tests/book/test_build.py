@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import nbformat
 import pytest
 from tiny_book import TinyBook
 
@@ -107,6 +108,7 @@ until = time.monotonic() + 60
 while not Path("{other}.here").exists():  # which only the other page, at the same time, can end
     assert time.monotonic() < until
     time.sleep(0.1)
+print("{name} met {other}")
 ```
 """
     plain = PAGE.format(assertion="True", verified="tests/test_toy.py::test_true")
@@ -115,7 +117,17 @@ while not Path("{other}.here").exists():  # which only the other page, at the sa
     first = book.build()
     assert first.returncode == 0, first.stdout + first.stderr
     assert book.executions() == 3
+    assert outputs(book, "two") == ["two met three\n"]
     two = book.folder / "book" / "two.md"
     two.write_text(two.read_text("utf-8").replace("A page", "A title"), "utf-8")
     assert book.build().returncode == 0
     assert book.executions() == 3
+    # the title changed, the cells come from the cache, and readers download them with what they printed
+    assert outputs(book, "two") == ["two met three\n"]
+
+
+def outputs(book: OnePage, page: str) -> list[str]:
+    """What the cells of a page printed, in the notebook that its page offers."""
+    path = book.folder / "_build" / "html" / "_sources" / "book" / f"{page}.ipynb"
+    cells = nbformat.read(path, as_version=4).cells
+    return [output.text for cell in cells if cell.cell_type == "code" for output in cell.outputs]
