@@ -12,10 +12,10 @@ evaluate() { tempscale evaluate "$@" --out results; }
 short=STSBenchmark,STS16,STS12,Banking77Classification,TweetSentimentExtractionClassification
 evaluate minilm --tasks LEMBQMSumRetrieval --temperatures $grid
 evaluate minilm --tasks LEMBQMSumRetrieval,$short --temperatures $grid --max-seq-length 512
-for layers in last:3 last:1 first:3; do
+for layers in last:3 last:1 2,3 first:3; do
   evaluate minilm --tasks LEMBQMSumRetrieval,$short --temperatures 0.9,0.8,0.7 --layers $layers --max-seq-length 512
 done
-for layers in all last:3 last:1 first:3; do
+for layers in all last:3 last:1 2,3 first:3; do
   evaluate minilm --tasks LEMBQMSumRetrieval --temperatures 0.9,0.8,0.7 --layers $layers --apply-to document --max-seq-length 512
 done
 
