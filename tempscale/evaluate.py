@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tempscale.bylength import by_length
-from tempscale.measure import replacing, write_result
+from tempscale.folder import replacing
+from tempscale.measure import write_result
 from tempscale.patch import Layers
 from tempscale.progress import Report
 from tempscale.schedules import Schedule

@@ -1,4 +1,4 @@
-"""Results in a folder that is there as a whole or not at all."""
+"""Results in a folder or a file that is there as a whole or not at all."""
 
 import shutil
 import tempfile
@@ -45,3 +45,20 @@ def new_folder(out: Path) -> Iterator[Path]:
         unfinished.replace(out)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a file to write to, and put it in its place when all is written; several processes may do so at once.
+
+    >>> path = Path(tempfile.mkdtemp()) / "table.csv"
+    >>> with replacing(path) as first, replacing(path) as second:
+    ...     _ = first.write_text("1"), second.write_text("2")
+    >>> path.read_text(), [other.name for other in path.parent.iterdir()]
+    ('1', ['table.csv'])
+    """
+    # Not the name that readers of the folder look for.
+    with tempfile.TemporaryDirectory(prefix=".tempscale-", dir=path.parent) as folder:
+        unfinished = Path(folder) / f"{path.name}.unfinished"
+        yield unfinished
+        unfinished.replace(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tempscale.encoder import Encoder
+from tempscale.folder import replacing
 from tempscale.items import catching, items_of, statistic_of
 from tempscale.schedules import Schedule
 from tempscale.store import Item, Measured, Store, Unit
@@ -78,14 +79,6 @@ def write_result(out: str | Path, store: Store, part: Part, unit: Unit) -> None:
         result.to_disk(unfinished)
     with replacing(path.with_name("model_meta.json")) as unfinished:
         unfinished.write_text(json.dumps(meta.to_dict(), default=str, indent=4), "utf-8")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write a file completely or not at all."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    yield unfinished
-    unfinished.replace(path)
 
 
 def _of_mteb(scores: dict[str, Any]) -> dict[str, Any]:
