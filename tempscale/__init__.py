@@ -5,38 +5,31 @@
 0.0
 """
 
-from tempscale.collapse import collapse_report, pairwise_cosine
-from tempscale.compare import compare
-from tempscale.corpus import docstrings
-from tempscale.evaluate import EvaluationError, PlanError, evaluate
-from tempscale.fold import fold
+from tempscale.comparison.compare import compare
+from tempscale.embeddings.collapse import collapse_report, pairwise_cosine
+from tempscale.embeddings.pooling import explain_collapse
+from tempscale.embeddings.postprocess import AllButTheTop, Centring, Whitening
+from tempscale.evaluation.evaluate import EvaluationError, PlanError, evaluate
 from tempscale.models import load_model
-from tempscale.patch import Patch, patch
-from tempscale.pooling import explain_collapse
-from tempscale.postprocess import AllButTheTop, Centring, Whitening
-from tempscale.probe import probe
-from tempscale.rate_matched import RateMatched
-from tempscale.recorder import UnsupportedModelError
-from tempscale.schedules import Constant, LengthRule, LogLength, PerLayer
-from tempscale.spectrum import (
-    SingularPatterns,
-    dc,
-    filter_rate,
-    filter_rate_qk,
-    frequency_matrix,
-    hc,
-    singular_patterns_qk,
-)
-from tempscale.texts import read_texts
-from tempscale.theory import (
+from tempscale.patching.fold import fold
+from tempscale.patching.patch import Patch, patch
+from tempscale.patching.recorder import UnsupportedModelError
+from tempscale.patching.schedules import Constant, LengthRule, LogLength, PerLayer
+from tempscale.probing.probe import probe
+from tempscale.probing.rate_matched import RateMatched
+from tempscale.spectrum.from_queries_keys import SingularPatterns, filter_rate_qk, singular_patterns_qk
+from tempscale.spectrum.laws import (
     condensation_sigma,
     gaussian_floor,
     length_matched_temperature,
     paper_bound,
     random_markov_rate,
 )
+from tempscale.spectrum.signals import dc, filter_rate, frequency_matrix, hc
+from tempscale.texts.docstrings import docstrings
+from tempscale.texts.files import read_texts
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AllButTheTop",

@@ -16,40 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import HTML
 
-# Okabe and Ito's palette: eight colours that people with any colour vision tell apart. Black comes last.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-
-
-def use_style() -> None:
-    """Set the book's look for matplotlib figures.
-
-    >>> use_style()
-    >>> import matplotlib
-    >>> matplotlib.rcParams["image.cmap"]
-    'viridis'
-    """
-    import matplotlib as mpl
-    from cycler import cycler
-
-    mpl.rcParams.update(
-        {
-            "axes.grid": True,
-            "axes.prop_cycle": cycler(color=PALETTE),
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "figure.constrained_layout.use": True,
-            "figure.dpi": 120,
-            "figure.facecolor": "white",
-            "figure.figsize": (7.0, 3.6),
-            "font.size": 10,
-            "grid.alpha": 0.25,
-            "image.cmap": "viridis",
-            "legend.frameon": False,
-            "lines.linewidth": 1.8,
-            "savefig.bbox": "tight",
-        }
-    )
-
 
 def glue(**values: float | int | str) -> None:
     """Print named values, and hand them to the book's prose, where {glue:text}`name` shows them.

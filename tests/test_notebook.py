@@ -10,7 +10,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from tempscale.notebook import PALETTE, glue, read_results, slider, use_style
+from tempscale.notebook import glue, read_results, slider
+from tempscale.plots import PALETTE, use_style
 
 
 def test_glue_prints_and_leaves_the_exact_value_for_the_prose():

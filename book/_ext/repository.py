@@ -14,7 +14,7 @@ def address() -> str:
 
 
 def source_url(path: str) -> str:
-    """The page that shows one file: `source_url("tests/test_spectrum.py")`."""
+    """The page that shows one file: `source_url("tests/spectrum/test_signals.py")`."""
     return f"{address()}/blob/{BRANCH}/{path}"
 
 

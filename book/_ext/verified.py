@@ -1,6 +1,6 @@
 """The role that ties a statement to the test which checks it.
 
-{verified}`tests/test_spectrum.py::test_parseval` becomes "✓ verified numerically by test_parseval", linked to
+{verified}`tests/spectrum/test_signals.py::test_parseval` becomes "✓ verified numerically by test_parseval", linked to
 the test's line. A test that does not exist is a warning, and so fails the build.
 """
 
@@ -18,7 +18,7 @@ logger = getLogger(__name__)
 def line_of(path: Path, test: str) -> int | None:
     """The line where the test function begins, or None if the file has no such test.
 
-    `line_of(ROOT / "tests/test_spectrum.py", "test_parseval")`
+    `line_of(ROOT / "tests/spectrum/test_signals.py", "test_parseval")`
     """
     if not test.startswith("test_") or not path.is_file():
         return None

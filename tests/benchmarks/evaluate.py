@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 import tempscale
-from tempscale.batching import token_batches
-from tempscale.encoder import Encoder
-from tempscale.features import count_tokens, features_of, on_device
-from tempscale.tasks import find_parts
+from tempscale.encoding.batching import token_batches
+from tempscale.encoding.encoder import Encoder
+from tempscale.encoding.features import count_tokens, features_of, on_device
+from tempscale.evaluation.tasks import find_parts
 
 
 def clock(device):

@@ -18,7 +18,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from architectures import ARCHITECTURES
+from support.architectures import ARCHITECTURES
 
 from tempscale import LogLength, fold, patch
 

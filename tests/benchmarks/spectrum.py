@@ -20,7 +20,7 @@ from rich.table import Table
 from torch.nn.functional import scaled_dot_product_attention
 
 from tempscale import filter_rate_qk
-from tempscale.blocked_attention import CentredAttention
+from tempscale.spectrum.from_queries_keys import CentredAttention
 
 
 def draw(n, strength, device):

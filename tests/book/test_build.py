@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from tiny_book import TinyBook
+from support.tiny_book import TinyBook
 
 PAGE = """---
 jupytext:

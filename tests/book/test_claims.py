@@ -14,7 +14,7 @@ import yaml
 from references import Book
 from repository import ROOT
 from scipy import stats
-from tiny_book import TinyBook
+from support.tiny_book import TinyBook
 from verified import line_of
 
 LEDGER = claims.load()

@@ -8,7 +8,7 @@ import pytest
 import typer
 from repository import ROOT
 
-from tempscale.cli import app
+from tempscale.cli.app import app
 
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -1,0 +1,120 @@
+"""`tempscale evaluate`: MTEB tasks at several temperatures, into a folder that can be gone on with."""
+
+import shlex
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tempscale.cli.shared import Model, one_sentence, schedules, wrong_argument
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Side(StrEnum):
+    """What gets the temperature."""
+
+    both = "both"
+    document = "document"
+    query = "query"
+
+
+class Engine(StrEnum):
+    """What runs the units."""
+
+    local = "local"
+    ray = "ray"
+
+
+def evaluate(
+    model: Model,
+    tasks: Annotated[
+        str,
+        typer.Option(
+            help="MTEB tasks or benchmarks: 'STS12,SciFact', 'LongEmbed', 'MTEB(eng, v1)'; or a file of your own with "
+            "the columns query and document: mine.csv."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results; call again with it to go on.")],
+    temperatures: Annotated[
+        str, typer.Option(help="Numbers, or schedules: 'LogLength(64)', 'PerLayer({-1: 0.8})', a file of RateMatched.")
+    ] = "1.0",
+    layers: Annotated[str, typer.Option(help="That get the temperature: all, last:3, first:3, or 0,1,-1.")] = "all",
+    apply_to: Annotated[Side, typer.Option(help="Sides of a task that get it; the others keep 1.")] = Side.both,
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="TEMPSCALE_DATA", help="A folder for each task; others come from the hub.")
+    ] = None,
+    max_seq_length: Annotated[
+        int | None, typer.Option(help="Tokens after which texts are cut; else the model's.")
+    ] = None,
+    chunk_tokens: Annotated[
+        int | None, typer.Option(help="Average over pieces of at most so many tokens; else texts are read whole.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one by default.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16; the checkpoint's by default.")
+    ] = None,
+    engine: Annotated[Engine, typer.Option(help="This machine, or an existing Ray cluster.")] = Engine.local,
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; by default the one that Ray finds.")] = None,
+) -> None:
+    """Evaluate a model on MTEB tasks at several temperatures.
+
+    Finished units (a split and subset of a task at one temperature) are kept in the folder and never run twice: after an
+    interruption the same command goes on. tempscale compare says which differences are real.
+    """
+    from tempscale.evaluation.evaluate import PlanError
+    from tempscale.evaluation.evaluate import evaluate as evaluate_tasks
+    from tempscale.evaluation.tasks import split_names
+
+    taus = schedules(temperatures)
+    if address is not None and engine is not Engine.ray:
+        wrong_argument(f"--address {address!r} is for --engine ray")
+    with one_sentence(), warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: typer.echo(f"tempscale: {message}", err=True)
+        try:
+            table = evaluate_tasks(
+                model,
+                split_names(tasks),
+                taus,
+                out=out,
+                layers=layers,
+                apply_to=apply_to.value,
+                data_dir=data_dir,
+                max_seq_length=max_seq_length,
+                device=device,
+                dtype=dtype,
+                chunk_tokens=chunk_tokens,
+                engine=engine.value,
+                address=address,
+                command=shlex.join(["tempscale", *sys.argv[1:]]),
+            )
+        except PlanError as error:
+            wrong_argument(str(error))
+    _print_scores(table)
+    typer.echo(f"Wrote {out / 'results.sqlite'} and {out / 'mteb'}", err=True)
+
+
+def _print_scores(table: "pd.DataFrame") -> None:
+    """Print the main scores, a row for each part of a task and a column for each temperature."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    temperatures = table.temperature.unique()
+    shown = Table(title="Main scores")
+    for heading in ("task", "split", "subset", "metric"):
+        shown.add_column(heading)
+    for temperature in temperatures:
+        shown.add_column(escape(temperature), justify="right")
+    parts = ["task", "split", "subset", "metric"]
+    scores = table.set_index([*parts, "temperature"]).main_score
+    for part in table[parts].drop_duplicates().itertuples(index=False):
+        shown.add_row(*part, *(f"{scores[(*part, temperature)]:.4f}" for temperature in temperatures))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a file or a pipe has no width of its own
+    console.print(shown)

@@ -1,0 +1,70 @@
+"""A comparison as files to publish: what was compared, and the units behind it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tempscale.comparison.matching import Setting, of_tasks
+from tempscale.evaluation.store import Store
+from tempscale.files import new_folder, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DIGITS = 10
+ITEM_DIGITS = 5  # mteb rounds its scores to as many
+ITEM = ["task", "split", "subset", "item", "tokens", "target", "cluster"]
+
+
+def publish(
+    comparison: "pd.DataFrame",
+    out: str | Path,
+    folder: Path,
+    about: dict[str, str],
+    *,
+    tasks: Sequence[str] | None = None,
+    items: bool = False,
+) -> None:
+    """Write a comparison and what it rests on into a new folder.
+
+    The files are `comparison.csv`, what `compare` returned, and `units.csv`, the finished units without mteb's raw scores.
+    Each has a comment line for each fact above its table.
+
+    Args:
+        comparison: of `compare`.
+        out: folder that `evaluate` wrote, of which the comparison is.
+        folder: to be made; there is none of that name yet, or an empty one.
+        about: the facts, such as the command.
+        tasks: that were compared; all if None.
+        items: also write `items.csv`, see `item_scores`.
+    """
+    with Store(out, create=False) as store:
+        units = of_tasks(store.units(), tasks).drop(columns="scores")
+        scores = item_scores(store, units) if items else None
+    tables = {"comparison": comparison, "units": units}
+    with new_folder(folder) as unfinished:
+        for name, table in tables.items():
+            write_table(table, unfinished / f"{name}.csv", about, digits=DIGITS)
+        if scores is not None:
+            write_table(scores, unfinished / "items.csv", about, digits=ITEM_DIGITS)
+
+
+def item_scores(store: Store, units: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the score of every item under every setting: a row per item, a column per model, length and setting.
+
+    The columns are task, split, subset, item, tokens, target, cluster, and then labels such as "minilm 512 0.9 last:3 both";
+    an item without a score under a setting has NaN there.
+    """
+    import pandas as pd
+
+    columns: dict[str, list[pd.Series[float]]] = {}
+    for unit in units.to_dict("records"):
+        found = store.items(unit["id"])
+        if found.empty:
+            continue
+        setting = Setting(*(unit[name] for name in Setting._fields))
+        keys = found.assign(**{name: unit[name] for name in ("task", "split", "subset")})
+        label = f"{unit['model']} {unit['max_seq_length']} {setting.label}"
+        columns.setdefault(label, []).append(keys.set_index(ITEM).score)
+    wide = pd.concat({label: pd.concat(parts) for label, parts in columns.items()}, axis=1)
+    return wide.rename_axis(index=ITEM).reset_index()

@@ -1,0 +1,213 @@
+"""Is there length collapse in a model on given texts, how much of it is pooling, and what would a temperature change?"""
+
+import random
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tempscale.embeddings import geometry
+from tempscale.embeddings.collapse import by_length, collapse_report
+from tempscale.embeddings.controls import Ids, content_ids, embed_ids, special_ids
+from tempscale.embeddings.geometry import Float
+from tempscale.embeddings.pooling import explain_collapse
+from tempscale.patching.patch import patch
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sentence_transformers import SentenceTransformer
+
+# Texts of which every length needs so many, and of which no more are drawn.
+FEWEST, MOST = 40, 100
+MOST_PER_BIN = 50
+SHORTEST, LONGEST = 16, 1024
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found; lengths are in tokens, special tokens included.
+
+    Attributes:
+        texts: those that were cut, at least 40.
+        cut: `collapse_report` of the same texts cut to several lengths, at temperature 1.
+        natural: `collapse_report` of other texts at their own lengths, in bins; None if fewer than two bins have 40 texts.
+        pooling: `explain_collapse` of the cut texts, in `pieces` pieces of `piece_tokens` tokens, without special tokens.
+        temperatures: a row per temperature and length: mean_cosine; change (against temperature 1), change_low,
+            change_high; rise (over the shortest length), rise_change, rise_change_low, rise_change_high. The intervals
+            of all temperatures and lengths hold together, those of the changes and those of the rises.
+        hubs: the texts that are most often among the 10 nearest neighbours at the longest length: text, and its
+            k-occurrence at the shortest and at the longest length.
+    """
+
+    texts: list[str]
+    cut: "pd.DataFrame"
+    natural: "pd.DataFrame | None"
+    pooling: "pd.DataFrame"
+    piece_tokens: int
+    pieces: int
+    temperatures: "pd.DataFrame"
+    hubs: "pd.DataFrame"
+
+
+def diagnose(
+    model: "SentenceTransformer",
+    texts: Sequence[str],
+    temperatures: Sequence[float] = (1.0, 0.9, 0.8),
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+    progress: Callable[[float], object] = lambda share: None,
+) -> Diagnosis:
+    """Examine a model on texts.
+
+    Up to 100 texts are cut to 16, 32, 64, ... tokens, as far as the model's max_seq_length goes and 40 texts reach, and
+    at most to 1024. So only the length differs and not the kind of text. Prompts are not added.
+
+    Args:
+        model: an embedding model without temperature.
+        texts: at least 40 different ones of at least 64 tokens.
+        temperatures: to be compared with temperature 1, which is always there.
+        confidence: of intervals.
+        seed: of all that is random.
+        progress: called with the share of the work that is done.
+
+    Raises:
+        ValueError: too few texts that are long enough, a temperature that is not possible, or a model that has one already.
+        UnsupportedModelError: the model takes no temperature.
+    """
+    drawn, ids = _drawn(texts, content_ids(model, texts), seed)
+    special = sum(map(len, special_ids(model)))
+    lengths = _lengths(model, ids, special)
+    long = [i for i in range(len(ids)) if len(ids[i]) + special >= lengths[-1]]
+    cut = [ids[i] for i in long[:MOST]]
+    bins = _bins([ids[i] for i in range(len(ids)) if i not in set(long[:MOST])], lengths, special)
+    taus = list(dict.fromkeys([1.0, *temperatures]))
+
+    own = sum(len(text) for group in bins.values() for text in group)
+    work = _Work(progress, len(cut) * (sum(lengths) * len(taus) + 3 * lengths[-1]) + own)
+    embeddings: dict[float, dict[int, Float]] = {}
+    with patch(model, 1.0) if len(taus) > 1 else nullcontext() as active:
+        for tau in taus:
+            if active:
+                active.temperature = tau
+            embeddings[tau] = {
+                n: embed_ids(model, [text[: n - special] for text in cut], progress=work.part(len(cut) * n))
+                for n in lengths
+            }
+    chosen = [drawn[i] for i in long[:MOST]]
+    piece = 32 if lengths[-1] >= 128 else 16
+    pieces = (lengths[-1] - special) // piece
+    pooling = explain_collapse(
+        model,
+        chosen,
+        piece_tokens=piece,
+        pieces=pieces,
+        confidence=confidence,
+        seed=seed,
+        progress=work.part(3 * len(cut) * lengths[-1]),
+    )
+    natural = {name: embed_ids(model, group, progress=work.part(sum(map(len, group)))) for name, group in bins.items()}
+    return Diagnosis(
+        texts=chosen,
+        cut=collapse_report(embeddings[1.0], paired=True, confidence=confidence, seed=seed),
+        natural=collapse_report(natural, confidence=confidence, seed=seed) if len(natural) > 1 else None,
+        pooling=pooling,
+        piece_tokens=piece,
+        pieces=pieces,
+        temperatures=_temperatures(embeddings, confidence),
+        hubs=_hubs(chosen, embeddings[1.0]),
+    )
+
+
+class _Work:
+    """Turns the progress of parts into that of the whole; costs are in tokens."""
+
+    def __init__(self, progress: Callable[[float], object], total: int) -> None:
+        self._progress, self._total, self._before = progress, total, 0
+
+    def part(self, cost: int) -> Callable[[float], object]:
+        before = self._before
+        self._before += cost
+        return lambda share: self._progress((before + share * cost) / self._total)
+
+
+def _drawn(texts: Sequence[str], ids: list[Ids], seed: int) -> tuple[list[str], list[Ids]]:
+    """Return the different texts that have tokens, and their ids, in a random order."""
+    distinct = {text: tokens for text, tokens in zip(texts, ids, strict=True) if tokens}
+    order = list(distinct)
+    random.Random(seed).shuffle(order)
+    return order, [distinct[text] for text in order]
+
+
+def _lengths(model: "SentenceTransformer", ids: list[Ids], special: int) -> list[int]:
+    limit = min(model.max_seq_length or LONGEST, LONGEST)
+    lengths = [n for n in (SHORTEST * 2**i for i in range(20)) if n <= limit]
+    reached = {n: sum(len(tokens) + special >= n for tokens in ids) for n in lengths}
+    lengths = [n for n in lengths if reached[n] >= FEWEST]
+    if len(lengths) < 3:
+        needed = 4 * SHORTEST
+        raise ValueError(
+            f"{reached.get(needed, 0)} of {len(ids)} different texts have {needed} tokens, and the model reads {limit}: "
+            f"expected at least {FEWEST} such texts, to compare lengths"
+        )
+    return lengths
+
+
+def _bins(ids: list[Ids], lengths: list[int], special: int) -> dict[str, list[Ids]]:
+    """Return texts in bins by their own length, without bins that are too small."""
+    edges = [*lengths[:-1], lengths[-1] + 1]
+    rows = by_length(np.arange(len(ids))[:, None], np.array([len(tokens) + special for tokens in ids]), edges)
+    groups = {name: [ids[i] for i in row.ravel()[:MOST_PER_BIN]] for name, row in rows.items()}
+    return {name: group for name, group in groups.items() if len(group) >= FEWEST}
+
+
+def _temperatures(embeddings: dict[float, dict[int, Float]], confidence: float) -> "pd.DataFrame":
+    import pandas as pd
+    from scipy import stats
+
+    # Each text's mean cosine with the others: (temperatures, lengths, texts).
+    h = np.array([[_with_others(x) for x in by_length.values()] for by_length in embeddings.values()])
+    rises = h - h[:, :1]
+    rises[:, 0] = np.nan  # the shortest length does not rise over itself
+    lengths = list(next(iter(embeddings.values())))
+    texts = h.shape[2]
+
+    def interval(difference: Float, comparisons: int) -> tuple[Float, Float, Float]:
+        mean = difference.mean(-1)
+        # Twice the standard error of a mean over texts, because every pair has two (Hoeffding 1948).
+        quantile = stats.t.ppf(1 - (1 - confidence) / 2 / max(comparisons, 1), texts - 1)
+        half = quantile * 2 * difference.std(-1, ddof=1) / np.sqrt(texts)
+        return mean.ravel(), (mean - half).ravel(), (mean + half).ravel()
+
+    others = len(embeddings) - 1
+    change, rise_change = (
+        interval(h - h[:1], others * len(lengths)),
+        interval(rises - rises[:1], others * (len(lengths) - 1)),
+    )
+    return pd.DataFrame(
+        {
+            "temperature": np.repeat(list(embeddings), len(lengths)),
+            "length": np.tile(lengths, len(embeddings)),
+            "texts": texts,
+            "mean_cosine": h.mean(-1).ravel(),
+            **dict(zip(("change", "change_low", "change_high"), change, strict=True)),
+            "rise": rises.mean(-1).ravel(),
+            **dict(zip(("rise_change", "rise_change_low", "rise_change_high"), rise_change, strict=True)),
+        }
+    )
+
+
+def _with_others(x: Float) -> Float:
+    u = geometry.directions(x)
+    means: Float = (u @ u.sum(0) - 1) / (len(u) - 1)
+    return means
+
+
+def _hubs(texts: list[str], embeddings: dict[int, Float], k: int = 10) -> "pd.DataFrame":
+    import pandas as pd
+
+    counts = {f"occurrence_{n}": geometry.k_occurrence(embeddings[n], k) for n in (min(embeddings), max(embeddings))}
+    frame = pd.DataFrame({"text": texts, **counts})
+    return frame.sort_values(frame.columns[-1], ascending=False, kind="stable").head(10).reset_index(drop=True)

@@ -1,0 +1,224 @@
+"""A diagnosis in words, figures and one self-contained HTML page."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from tempscale.embeddings.diagnosis import Diagnosis
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+# Name and meaning of the measures.
+MEASURES = {
+    "mean_cosine": ("mean cosine", "of two different texts; 1 if all embeddings point the same way"),
+    "centroid_distance": ("distance to the centroid", "of a text's embedding to the mean of the others, on average"),
+    "effective_rank": ("effective rank", "how many directions the embeddings use (RankMe)"),
+    "uniformity": ("uniformity", "lower if they cover the sphere more evenly (Wang and Isola)"),
+    "isoscore": ("IsoScore", "1 if they vary alike along all axes, 0 if along one only"),
+    "hubness": ("hubness", "skew of the numbers of texts that have a text among their 10 nearest"),
+    "occurrence": (
+        "occurrence as neighbour",
+        "among the 10 nearest in a collection of all lengths; above 1, a length takes neighbours from the others",
+    ),
+    "energy_distance": (
+        "distance to the shortest",
+        "energy distance of the distributions, and the p-value of a permutation test that they are one",
+    ),
+}
+
+_CHANGES = ("change", "rise_change")
+
+
+def verdict(found: Diagnosis) -> list[str]:
+    """Return the answers, a sentence each: is there collapse, what of it is pooling, what does a temperature change."""
+    cosine = found.cut[found.cut.measure == "mean_cosine"]
+    first, last = cosine.iloc[0], cosine.iloc[-1]
+    if last.change_low > 0:
+        answer = "Yes, there is length collapse"
+    elif last.change_high < 0:
+        answer = "No, the opposite: longer texts are less alike"
+    else:
+        answer = f"No length collapse that {last.texts} texts could show"
+    sentences = [
+        f"{answer}: the mean cosine of different texts goes from {first.value:.3f} at {first.length} tokens to "
+        f"{last.value:.3f} at {last.length}, a change of {_signed(last, 'change')}."
+    ]
+    steps = found.pooling.set_index("effect")
+    parts = [f"{name} {_signed(steps.loc[name], 'change')}" for name in steps.index if name not in ("", "total")]
+    sentences.append(
+        f"From the first {found.piece_tokens} tokens to {found.pieces * found.piece_tokens}, without special ones, the "
+        f"mean cosine changes by {_signed(steps.loc['total'], 'change')}. Taken apart: {', '.join(parts)}. Pooling is "
+        "what averaging pieces does without any attention between them, attention what reading them together adds to it."
+    )
+    longest = found.temperatures[found.temperatures.length == last.length]
+    for _, row in longest[longest.temperature != 1].iterrows():
+        sentences.append(
+            f"At temperature {row.temperature:g} the mean cosine at {row.length:g} tokens changes by "
+            f"{_signed(row, 'change')}, and the rise from {first.length} tokens, {longest.rise.iloc[0]:.3f}, by "
+            f"{_signed(row, 'rise_change')}."
+        )
+    return sentences
+
+
+def cells(table: "pd.DataFrame") -> list[list[str]]:
+    """Return a `collapse_report` as text, a row per measure and a column per length, after a row of headings."""
+    lengths = list(dict.fromkeys(table.length))
+    rows = [["", *map(str, lengths)]]
+    for measure, (title, _) in MEASURES.items():
+        part = table[table.measure == measure].set_index("length")
+        rows.append([title, *(_value(part.loc[length]) if length in part.index else "" for length in lengths)])
+    return rows
+
+
+def draw(found: Diagnosis) -> "dict[str, tuple[Figure, str]]":
+    """Return the figures by caption, each with its description for those who do not see it."""
+    from matplotlib.figure import Figure
+
+    from tempscale.plots import use_style
+
+    use_style()
+    lengths = found.temperatures.length.unique()
+    by_temperature = Figure(figsize=(7, 3.4))
+    axis = by_temperature.subplots()
+    for marker, (tau, part) in zip("os^vD*Xp", found.temperatures.groupby("temperature", sort=False), strict=False):
+        axis.plot(part.length, part.mean_cosine, marker=marker, label=f"temperature {tau:g}")
+    cosine = found.cut[found.cut.measure == "mean_cosine"]
+    axis.fill_between(lengths, cosine.low.astype(float), cosine.high.astype(float), alpha=0.15)
+    axis.set_xscale("log", base=2)
+    axis.set(xticks=lengths, xticklabels=lengths, xlabel="tokens", ylabel="mean cosine")
+    axis.legend()
+
+    accounting = Figure(figsize=(7, 2.6))
+    axis = accounting.subplots()
+    steps = found.pooling[found.pooling.effect != ""].iloc[::-1]
+    error = [steps.change - steps.change_low, steps.change_high - steps.change]
+    axis.errorbar(steps.change, range(len(steps)), xerr=error, marker="o", linestyle="none", capsize=3)
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set(yticks=range(len(steps)), yticklabels=steps.effect, xlabel="change of the mean cosine")
+    return {
+        "The same texts cut to different lengths: mean cosine of different texts. The band is the interval at "
+        "temperature 1.": (
+            by_temperature,
+            "Curves of the mean cosine against the number of tokens, one a temperature.",
+        ),
+        "What the change from a text's opening to the whole text is made of, with intervals.": (
+            accounting,
+            "Points with intervals for content, pooling, positions, attention and the total.",
+        ),
+    }
+
+
+def html(found: Diagnosis, about: Mapping[str, str]) -> str:
+    """Return the report as one page that needs nothing else: no script, no network, texts escaped."""
+    title = f"Length collapse in {about['model']}"
+    parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(sentence)}</p>" for sentence in verdict(found))]
+    for caption, (figure, description) in draw(found).items():
+        image = f'<img src="data:image/svg+xml;base64,{_svg(figure)}" alt="{escape(description)}">'
+        parts.append(f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
+    parts.append(_table("The same texts, cut. Values with intervals, by number of tokens.", cells(found.cut)))
+    if found.natural is not None:
+        parts.append(_table("Other texts at their own lengths, by number of tokens.", cells(found.natural)))
+    steps = [
+        [row.condition, f"{row.cosine:.3f}", row.effect, _signed(row, "change"), _share(row)]
+        for _, row in found.pooling.iterrows()
+    ]
+    parts.append(_definitions(list(MEASURES.values())))
+    headings = ["step", "mean cosine", "effect", "change", "share of the total"]
+    parts.append(
+        _table(
+            f"From the opening, {found.piece_tokens} tokens, to all {found.pieces} pieces of that length.",
+            [headings, *steps],
+        )
+    )
+    tempered = [
+        [
+            f"{row.temperature:g}",
+            f"{row.length:g}",
+            f"{row.mean_cosine:.3f}",
+            *(_signed(row, name) for name in _CHANGES),
+        ]
+        for _, row in found.temperatures[found.temperatures.temperature != 1].iterrows()
+    ]
+    if tempered:
+        headings = ["temperature", "tokens", "mean cosine", "change", "change of the rise"]
+        parts.append(_table("Temperatures, against temperature 1. The intervals hold together.", [headings, *tempered]))
+    short, long = (name.removeprefix("occurrence_") for name in found.hubs.columns[1:])
+    hubs = [[_shortened(row.iloc[0]), str(row.iloc[1]), str(row.iloc[2])] for _, row in found.hubs.iterrows()]
+    caption = f"Who is a neighbour of too many: how often a text is among the 10 nearest of the {len(found.texts)}."
+    parts.append(_table(caption, [["text", f"at {short} tokens", f"at {long} tokens"], *hubs]))
+    parts.append(f"<h2>Made with</h2>{_definitions(list(about.items()))}")
+    return _PAGE.format(title=escape(title), body="\n".join(parts))
+
+
+def _table(caption: str, rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
+    body = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
+        for row in rows[1:]
+    )
+    table = f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">{table}</div>'
+
+
+def _definitions(pairs: Sequence[tuple[str, str]]) -> str:
+    return "<dl>" + "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in pairs) + "</dl>"
+
+
+def _svg(figure: "Figure") -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    return base64.b64encode(content.getvalue()).decode("ascii")
+
+
+def _value(row: Any) -> str:
+    digits = 1 if abs(row.value) >= 10 else 3
+    p_value = f", p = {row.p_value:.2g}" if row.p_value == row.p_value else ""
+    return f"{row.value:.{digits}f} [{row.low:.{digits}f}, {row.high:.{digits}f}]{p_value}"
+
+
+def _signed(row: Any, name: str) -> str:
+    value, low, high = (getattr(row, column) for column in (name, f"{name}_low", f"{name}_high"))
+    return "" if value != value else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _share(row: Any) -> str:
+    return "" if row.share != row.share else f"{row.share:.0%} [{row.share_low:.0%}, {row.share_high:.0%}]"
+
+
+def _shortened(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= 120 else f"{words[:119]}…"
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+h1 {{ line-height: 1.2; overflow-wrap: anywhere; }}
+figure {{ margin: 2rem 0; }}
+img {{ max-width: 100%; height: auto; }}
+figcaption, caption {{ text-align: left; color: #444; padding: .4rem 0; }}
+.scroll {{ overflow-x: auto; margin: 2rem 0; }}
+table {{ border-collapse: collapse; font-size: .9rem; }}
+th, td {{ padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }}
+td {{ white-space: nowrap; font-variant-numeric: tabular-nums; }}
+th[scope=row] {{ font-weight: normal; min-width: 9rem; overflow-wrap: anywhere; }}
+dt {{ font-weight: 600; }}
+dd {{ margin: 0 0 .5rem; overflow-wrap: anywhere; }}
+</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""

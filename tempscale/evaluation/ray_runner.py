@@ -1,0 +1,179 @@
+"""The units of an evaluation on a Ray cluster: every worker keeps its model; what a lost worker had is run again.
+
+Only the driver writes the store. A worker loads the plan itself, so models and data folders must have the same names on
+all nodes; a worker whose model or data differ from the driver's refuses the unit.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tempscale.evaluation.plan import Job, Plan, Sweep
+from tempscale.evaluation.store import Item, Measured
+
+if TYPE_CHECKING:
+    from tempscale.evaluation.evaluate import Run
+
+ATTEMPTS = 3  # of a unit, before it is taken for what kills the workers; and of starting workers in vain
+PATIENCE = 600.0  # seconds without any worker: a cluster that grows on demand needs minutes
+
+
+class Worker:
+    """The actor: a plan with its model loaded."""
+
+    def __init__(self, plan: Plan) -> None:
+        parts, _ = plan.parts()
+        self._sweep = Sweep(plan, parts)
+        self._jobs = {job.unit.id: job for job in self._sweep.jobs}
+
+    def ready(self) -> None:
+        """Return once the model is loaded."""
+
+    def measure(self, unit_id: str, name: str, command: str) -> tuple[Measured, list[Item]]:
+        """Run a unit, or raise ValueError if it is not the same here."""
+        if unit_id not in self._jobs:
+            raise ValueError(
+                f"a worker has other data of {name}, or another model, than the driver: give all nodes the same"
+            )
+        return self._sweep.measure(self._jobs[unit_id], command)
+
+
+def run_on_ray(plan: Plan, jobs: Sequence[Job], run: "Run", address: str | None) -> None:
+    """Spread units over the workers of a cluster.
+
+    Args:
+        plan: with the model and the tasks by name.
+        jobs: to be run.
+        run: where results go.
+        address: of the cluster; by default RAY_ADDRESS, or the one of this machine.
+
+    Raises:
+        OSError: no cluster, or none of its workers can be started.
+        MemoryError: a text that does not fit on a worker's device.
+    """
+    import ray
+
+    if not jobs:
+        return
+    started = not ray.is_initialized()
+    if started:
+        try:
+            ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError) as error:
+            raise OSError(
+                f"no Ray cluster at {address or 'this machine'}: start one with `ray start --head`, or give its address"
+            ) from error
+    if plan.data_dir is not None:
+        plan = replace(plan, data_dir=Path(plan.data_dir).absolute())
+    pool = _Pool(plan, len(jobs))
+    try:
+        pool.run(list(jobs), run)
+    finally:
+        pool.close()
+        if started:
+            ray.shutdown()
+
+
+class _Pool:
+    """The workers, and what each is doing."""
+
+    def __init__(self, plan: Plan, most: int) -> None:
+        import ray
+
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0)) if plan.device is None or plan.device.startswith("cuda") else 0
+        self._plan = ray.put(plan)
+        self._kind = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(Worker)
+        self._doing: dict[Any, tuple[Any, Job | None]] = {}  # a worker without a job is being started
+        self._idle: list[Any] = []
+        self._tasks: dict[Any, str] = {}  # that a worker has loaded
+        self._lost: Counter[str] = Counter()
+        self._in_vain = 0
+        self._alive = time.monotonic()
+        for _ in range(max(1, min(most, gpus or int(resources.get("CPU", 1))))):
+            self._start()
+
+    def _start(self) -> None:
+        worker = self._kind.remote(self._plan)
+        self._doing[worker.ready.remote()] = (worker, None)
+
+    def run(self, waiting: list[Job], run: "Run") -> None:
+        """Hand out the units until all are done."""
+        import ray
+
+        while waiting or any(job for _, job in self._doing.values()):
+            done, _ = ray.wait(list(self._doing), num_returns=1, timeout=1.0)
+            for ref in done:
+                self._collect(ref, waiting, run)
+            while waiting and self._idle:
+                self._next(self._idle.pop(), waiting, run)
+            if any(job for _, job in self._doing.values()):
+                self._alive = time.monotonic()
+            elif waiting and time.monotonic() - self._alive > PATIENCE:
+                raise OSError(
+                    f"no worker of the Ray cluster was ready within {PATIENCE:.0f} s: `ray status` shows what it has"
+                )
+
+    def _collect(self, ref: Any, waiting: list[Job], run: "Run") -> None:
+        """Take what a worker returned."""
+        import ray
+        from ray.exceptions import RayActorError, RayTaskError
+
+        worker, job = self._doing.pop(ref)
+        try:
+            result = ray.get(ref)
+        except RayActorError as error:
+            self._replace(job, error, waiting, run)
+            return
+        except RayTaskError as error:
+            if job is None or not isinstance(error.cause, (OSError, ValueError)):
+                raise error.cause from error
+            run.fail(job, error.cause)
+            run.report.leave(job.unit)
+        else:
+            self._in_vain = 0
+            if job is not None:
+                run.finish(job, *result)
+        self._idle.append(worker)
+
+    def _replace(self, job: Job | None, error: Exception, waiting: list[Job], run: "Run") -> None:
+        """Start another worker for one that was lost, and put its unit back."""
+        if job is None:
+            self._in_vain += 1
+            if self._in_vain >= ATTEMPTS:
+                last = str(error).strip().splitlines()[-1]
+                raise OSError(f"the workers of the Ray cluster cannot be started: {last}") from error
+        else:
+            self._lost[job.unit.id] += 1
+            if self._lost[job.unit.id] >= ATTEMPTS:
+                run.fail(
+                    job, OSError(f"{job.part.name}: {ATTEMPTS} workers were lost while they ran it; perhaps memory")
+                )
+                run.report.leave(job.unit)
+            else:
+                run.report.say(f"A worker was lost; {job.part.name} at {job.unit.temperature} is run again")
+                waiting.insert(0, job)
+        self._start()
+
+    def _next(self, worker: Any, waiting: list[Job], run: "Run") -> None:
+        """Give a worker a unit, of the task that it has loaded if there is one."""
+        waiting.sort(key=lambda job: job.part.name != self._tasks.get(worker))
+        while waiting:
+            job = waiting.pop(0)
+            if run.wanted(job):
+                run.report.start(job.unit)
+                self._tasks[worker] = job.part.name
+                self._doing[worker.measure.remote(job.unit.id, job.part.name, run.command)] = (worker, job)
+                return
+            run.report.leave(job.unit)
+        self._idle.append(worker)
+
+    def close(self) -> None:
+        """Stop the workers."""
+        import ray
+
+        for worker in [*self._idle, *(worker for worker, _ in self._doing.values())]:
+            ray.kill(worker)

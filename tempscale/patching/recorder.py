@@ -1,0 +1,184 @@
+"""Run a model on a small padded batch and record the logits of its attention.
+
+What a module must do with a temperature is known from here: the same run, with the logits divided inside softmax itself,
+whatever the model did to make them.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from tempscale.patching.exchange import SOFTMAXES, divided_sdpa, divided_softmax
+
+
+class UnsupportedModelError(ValueError):
+    """The model has no place where a temperature would provably do what it says."""
+
+
+def find_transformer(model: nn.Module) -> Any:
+    """Return the outermost transformers model, or its text encoder where it is one of texts and images."""
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a torch module, not {type(model).__name__}: pass the loaded model")
+    found = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
+    if found is None:
+        raise UnsupportedModelError(
+            f"no temperature site in {type(model).__name__}: there is no transformers model inside; "
+            "pass a transformers model or a SentenceTransformer that holds one"
+        )
+    text_model = getattr(found, "text_model", None)
+    return text_model if isinstance(text_model, PreTrainedModel) else found
+
+
+@contextmanager
+def probing(transformer: nn.Module, implementation: str | None = None) -> Iterator[None]:
+    """Evaluation mode without gradients, with an attention implementation other than the model's own; all put back after."""
+    training = {module: module.training for module in transformer.modules()}
+    configs = _configs(transformer)
+    before = {key: config._attn_implementation for key, config in configs.items()}
+    with ExitStack() as stack:
+        if any(module._compiled_call_impl is not None for module in training):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(torch.no_grad())
+        try:
+            transformer.eval()
+            if implementation is not None:
+                for config in configs.values():
+                    config._attn_implementation = implementation
+            yield
+        finally:
+            for key, config in configs.items():
+                config._attn_implementation = before[key]
+            for module, flag in training.items():
+                module.training = flag
+
+
+def _configs(transformer: nn.Module) -> dict[int, Any]:
+    """Return the distinct configurations inside a model, those of its parts included."""
+    configs = (getattr(module, "config", None) for module in transformer.modules())
+    return {id(config): config for config in configs if hasattr(config, "_attn_implementation")}
+
+
+def probe_batch(transformer: Any) -> dict[str, Any]:
+    """Return two texts, one shorter and padded."""
+    config = transformer.config.get_text_config()
+    length = 8
+    if getattr(transformer, "attention_type", None) == "block_sparse":
+        # Up to this length BigBird would switch itself, for good, to dense attention.
+        length += (5 + 2 * config.num_random_blocks) * config.block_size
+    short = length * 5 // 8
+    ids = 5 + (11 * torch.arange(2 * length).reshape(2, length)) % (config.vocab_size - 5)
+    mask = torch.ones_like(ids)
+    mask[1, short:] = 0
+    padding = getattr(config, "pad_token_id", None)
+    ids[1, short:] = 0 if padding is None else padding
+    # The first token sees all others, for Longformer and its kin.
+    first = torch.zeros_like(ids)
+    first[:, 0] = 1
+    batch = {"input_ids": ids, "attention_mask": mask, "global_attention_mask": first}
+    device = next(transformer.parameters()).device
+    # Not every model knows padding: FNet mixes all positions.
+    accepted = inspect.signature(transformer.forward).parameters
+    given: dict[str, Any] = {
+        name: value.to(device)
+        for name, value in batch.items()
+        if name in accepted or ("kwargs" in accepted and name != "global_attention_mask")
+    }
+    return given | ({"use_cache": False} if "use_cache" in accepted else {})
+
+
+@dataclass
+class Run:
+    """What each attention module did, call by call: its complete logits before any division, and its first output."""
+
+    logits: dict[nn.Module, list[torch.Tensor]] = field(default_factory=dict)
+    outputs: dict[nn.Module, list[torch.Tensor]] = field(default_factory=dict)
+
+
+class Recorder(TorchFunctionMode):
+    """Run a model, and record what its attention does. Attention is a module that calls softmax, or torch's SDPA."""
+
+    def __init__(self, transformer: nn.Module) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.batch = probe_batch(transformer)
+        self._real = self.batch.get("attention_mask", torch.ones(0)).bool()
+        self._attention: set[nn.Module] = set()  # seen in any run
+        self._run = Run()
+        self._temperatures: Mapping[nn.Module, float | torch.Tensor] = {}
+        self._stack: list[nn.Module] = []
+
+    def run(self, temperatures: Mapping[nn.Module, float | torch.Tensor] | None = None) -> Run:
+        """Run the model once; the logits of the given modules are divided inside softmax."""
+        self._run, self._temperatures, self._stack = Run(), temperatures or {}, []
+        with ExitStack() as hooks:
+            for module in self.transformer.modules():
+                # A softmax module belongs to the attention around it.
+                if not isinstance(module, nn.Softmax):
+                    hooks.callback(module.register_forward_pre_hook(self._enter).remove)
+                    hooks.callback(module.register_forward_hook(self._leave).remove)
+            try:
+                with self:
+                    self.transformer(**self.batch)
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise UnsupportedModelError(
+                    f"{type(self.transformer).__name__} cannot be probed with input_ids and attention_mask alone "
+                    f"({error}); pass the text encoder inside it"
+                ) from error
+        return self._run
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        self._stack.append(module)
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._stack.pop()
+        if module in self._attention:
+            first = next(iter(output.values())) if isinstance(output, dict) else output
+            first = first if isinstance(first, torch.Tensor) else first[0]
+            if first.shape[:2] == self._real.shape:
+                first = first[self._real]  # what backends put at padding differs
+            self._run.outputs.setdefault(module, []).append(first.float())
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        softmax = func in SOFTMAXES
+        if not self._stack or not (softmax or func is F.scaled_dot_product_attention):
+            return func(*args, **kwargs)
+        module = self._stack[-1]
+        logits = (args[0] if args else kwargs["input"]) if softmax else _sdpa_logits(*args, **kwargs)
+        if logits.ndim < 3:
+            return func(*args, **kwargs)  # a router of experts or a classifier: attention has batch, queries and keys
+        self._attention.add(module)
+        self._run.logits.setdefault(module, []).append(logits)
+        if module not in self._temperatures:
+            return func(*args, **kwargs)
+        divided = divided_softmax if softmax else divided_sdpa
+        return divided(self._temperatures[module], *args, **kwargs)
+
+
+def _sdpa_logits(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """Return the complete logits of scaled_dot_product_attention, minus infinity where masked."""
+    key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3) if enable_gqa else key
+    logits = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+    if attn_mask is None:
+        return logits
+    return logits.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype is torch.bool else logits + attn_mask

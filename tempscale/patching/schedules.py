@@ -1,0 +1,254 @@
+"""Temperatures that depend on the layer, or on the length of the text."""
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+
+ByLength = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One temperature for every layer and length; the same as the number.
+
+    >>> Constant(0.9)(torch.tensor([8, 512]))
+    tensor([0.9000, 0.9000])
+    """
+
+    temperature: float
+
+    def __post_init__(self) -> None:
+        check_number(self.temperature)
+
+    def __call__(self, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the temperatures (batch,) for token counts (batch,)."""
+        return torch.full(lengths.shape, float(self.temperature), device=lengths.device)
+
+
+@dataclass(frozen=True)
+class LogLength:
+    """A temperature that falls with the number of tokens n of a text.
+
+    It is temperature * (ln reference_length / ln n) ** exponent. Texts up to the reference length have the temperature
+    itself. An exponent of 1, log-n scaling, keeps the weight of a token that is ahead of all others; 1/2 keeps the entropy
+    of Gaussian logits at its share of ln n. Tokens are counted by the attention mask, special tokens included.
+
+    Args:
+        reference_length: in tokens, at least 2.
+        temperature: of texts up to the reference length.
+        exponent: finite and not negative; 0 is a constant temperature.
+
+    Raises:
+        ValueError: an argument outside these ranges.
+
+    >>> LogLength(16, temperature=0.9)(torch.tensor([8, 16, 256]))
+    tensor([0.9000, 0.9000, 0.4500])
+    """
+
+    reference_length: int
+    temperature: float = 1.0
+    exponent: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number(self.temperature)
+        if not (math.isfinite(self.reference_length) and self.reference_length >= 2):
+            raise ValueError(f"reference_length must be at least 2 tokens, not {self.reference_length!r}")
+        if not (math.isfinite(self.exponent) and self.exponent >= 0):
+            raise ValueError(f"exponent must be finite and not negative, not {self.exponent!r}; 1 is log-n scaling")
+
+    def __call__(self, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the temperatures (batch,) for token counts (batch,)."""
+        logs = lengths.clamp(min=self.reference_length).float().log()
+        return self.temperature * (math.log(self.reference_length) / logs) ** self.exponent
+
+
+@dataclass(frozen=True)
+class LengthRule:
+    """A temperature that falls with the number of tokens n, so that a law for random logits keeps its filter rate.
+
+    It is s / sqrt(ln(1 + c n)) with s = logit_std, and c such that a text of reference_length has the temperature itself;
+    shorter ones have it too. So 2 sqrt((exp(s²/τ²) - 1) / n), the filter rate of softmax over independent Gaussian logits,
+    is the same for every n from the reference on: see `tempscale.random_markov_rate` for the law, and
+    `tempscale.length_matched_temperature` for the solution. The hypotheses: all logits are independent N(0, s²) before the
+    temperature, and so weak that n is above about exp(11.7 s²/τ²); beyond, the true rate rises. The logits of a
+    trained head are neither: `tempscale.RateMatched` measures instead.
+
+    Args:
+        reference_length: in tokens, at least 1.
+        logit_std: s, the standard deviation of the logits at temperature 1.
+        temperature: of texts up to the reference length.
+
+    Raises:
+        ValueError: an argument outside these ranges, or logit_std / temperature outside 0.001 to 26.
+
+    >>> LengthRule(128, logit_std=0.5)(torch.tensor([32, 128, 512]))
+    tensor([1.0000, 1.0000, 0.5739])
+    """
+
+    reference_length: int
+    logit_std: float
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number(self.temperature)
+        if not (math.isfinite(self.reference_length) and self.reference_length >= 1):
+            raise ValueError(f"reference_length must be at least 1 token, not {self.reference_length!r}")
+        if not 1e-3 <= self.logit_std / self.temperature <= 26:
+            raise ValueError(
+                f"logit_std / temperature must be from 0.001 to 26, not {self.logit_std!r} / {self.temperature!r}: "
+                "the law is for weak logits"
+            )
+
+    def __call__(self, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the temperatures (batch,) for token counts (batch,)."""
+        square = (self.logit_std / self.temperature) ** 2
+        # ln(1 + n/n₀ (exp(square) - 1)), where the exponential itself is too large for single precision
+        ratio = lengths.clamp(min=self.reference_length).float() / self.reference_length
+        return self.logit_std / F.softplus(ratio.log() + square + math.log(-math.expm1(-square))).sqrt()
+
+
+class Layered(ABC):
+    """A schedule with a temperature for each layer."""
+
+    @abstractmethod
+    def of(self, layers: int) -> list[float | ByLength]:
+        """Return the temperatures of a model with so many attention layers, or raise ValueError if they do not fit."""
+
+    @property
+    @abstractmethod
+    def by_length(self) -> bool:
+        """Whether a temperature of some layer depends on the length."""
+
+
+@dataclass(frozen=True)
+class PerLayer(Layered):
+    """A temperature for each layer.
+
+    Args:
+        temperatures: a sequence with one for each attention layer of the model, or a mapping from layers (negative ones
+            count from the end) to temperatures, all others keeping 1. A temperature is a number, or a function of lengths.
+
+    Raises:
+        ValueError: a number that is not finite and positive.
+
+    >>> PerLayer({-1: 0.8}).of(6)
+    [1.0, 1.0, 1.0, 1.0, 1.0, 0.8]
+    """
+
+    temperatures: Sequence[float | ByLength] | Mapping[int, float | ByLength] = field()
+
+    def __post_init__(self) -> None:
+        mapping = isinstance(self.temperatures, Mapping)
+        for temperature in self.temperatures.values() if mapping else self.temperatures:  # type: ignore[union-attr]
+            check_temperature(temperature)
+
+    def of(self, layers: int) -> list[float | ByLength]:
+        """Return the temperatures of a model with so many attention layers, or raise ValueError if they do not fit."""
+        if isinstance(self.temperatures, Mapping):
+            found: list[float | ByLength] = [1.0] * layers
+            for layer, temperature in self.temperatures.items():
+                if not -layers <= layer < layers:
+                    raise ValueError(
+                        f"PerLayer names layer {layer}, but the model has attention layers 0 to {layers - 1}"
+                    )
+                found[layer] = check_temperature(temperature)
+            return found
+        if len(self.temperatures) != layers:
+            raise ValueError(
+                f"PerLayer has {len(self.temperatures)} temperatures, but the model has {layers} attention layers; "
+                "name only some with a mapping, PerLayer({-1: 0.8})"
+            )
+        return [check_temperature(temperature) for temperature in self.temperatures]
+
+    @property
+    def by_length(self) -> bool:
+        """Whether a temperature of some layer depends on the length."""
+        each = self.temperatures.values() if isinstance(self.temperatures, Mapping) else self.temperatures
+        return any(callable(check_temperature(one)) for one in each)
+
+
+Schedule = float | Constant | Layered | ByLength
+
+
+def check_temperature(temperature: float | ByLength) -> float | ByLength:
+    """Return a number as a float, Constant as its number, and a function as it is, or raise ValueError."""
+    if isinstance(temperature, Constant):
+        return float(temperature.temperature)
+    if callable(temperature):
+        return _check_function(temperature)
+    return check_number(temperature)
+
+
+def check_number(temperature: float) -> float:
+    """Return a valid temperature as a float, or raise ValueError."""
+    number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+    if not (number and math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature must be a finite positive number, not {temperature!r}; 1 changes nothing")
+    return float(temperature)
+
+
+def _check_function(function: ByLength) -> ByLength:
+    """Call a function on all lengths of up to 8192 tokens: a forward pass should not have to check it."""
+    lengths = torch.arange(1, 8193)
+    temperatures = function(lengths)
+    if not isinstance(temperatures, torch.Tensor) or temperatures.shape != lengths.shape:
+        returned = tuple(temperatures.shape) if isinstance(temperatures, torch.Tensor) else type(temperatures).__name__
+        raise ValueError(
+            f"the temperature function {function!r} must return a tensor with one temperature for each length, "
+            f"not {returned} for {len(lengths)} lengths"
+        )
+    wrong = ~(temperatures.isfinite() & (temperatures > 0))
+    if wrong.any():
+        index = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"the temperature function {function!r} gives {temperatures[index].item():g} for {index + 1} tokens: "
+            "temperatures must be finite and positive"
+        )
+    return function
+
+
+PLAIN = "1.0"  # the label of the temperature that changes nothing
+
+
+def temperature_label(temperature: Schedule) -> str:
+    """Return the label of a temperature: its number, its schedule, or a function's name and a hash of its values.
+
+    Raises:
+        ValueError: not a valid temperature.
+
+    >>> temperature_label(1), temperature_label(PerLayer({-1: 0.8})), temperature_label(LogLength(64))
+    ('1.0', 'PerLayer({-1: 0.8})', 'LogLength(reference_length=64, temperature=1.0, exponent=1.0)')
+    >>> def falling(lengths):
+    ...     return lengths ** -0.1
+    >>> name, values = temperature_label(falling).split("#")
+    >>> name, len(values)
+    ('falling', 8)
+    """
+    if isinstance(temperature, PerLayer):
+        of = temperature.temperatures
+        if isinstance(of, Mapping):
+            return f"PerLayer({{{', '.join(f'{layer}: {temperature_label(of[layer])}' for layer in sorted(of))}}})"
+        return f"PerLayer([{', '.join(map(temperature_label, of))}])"
+    if isinstance(temperature, Layered):
+        return str(temperature)
+    checked = check_temperature(temperature)
+    if isinstance(checked, float):
+        return repr(checked)
+    return repr(checked) if type(checked) in (LogLength, LengthRule) else _function_label(checked)
+
+
+def _function_label(function: ByLength) -> str:
+    """Name a function after itself and what it returns: an edited function is another setting."""
+    name = getattr(function, "__name__", type(function).__name__)
+    values = function(torch.arange(1, 8193)).double().numpy().tobytes()
+    return f"{name}#{hashlib.sha256(values).hexdigest()[:8]}"
+
+
+def is_plain(label: str) -> bool:
+    """Whether a label is that of the model as it is."""
+    return label == PLAIN

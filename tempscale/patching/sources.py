@@ -1,0 +1,167 @@
+"""Where the logits of a model's attention get their size.
+
+softmax(S / tau) needs the complete logit S divided by tau. A site is one attention module with its sources: the numbers and
+the parts that S is proportional to. Dividing them does the job in every backend, costs nothing and leaves masks alone.
+Here are the names under which models keep them; `proof` finds out whether they are right.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import nn
+
+from tempscale.patching.exchange import Temperature, TemperedAttention, TemperedOutput, TemperedTable, exchange, restore
+
+# Numbers that attention modules multiply their logits by, and a soft cap c tanh(S / c), which scales with them.
+SCALES = ("scaling", "scale", "softmax_scale", "inv_norm_factor", "attn_logit_softcapping")
+# What makes their queries. A normalisation after the projection would undo a factor before it, so it comes first.
+QUERIES = ("q_norm", "q_layernorm", "query", "q_proj", "q_lin", "q", "query_proj")
+# Queries of other terms of the logits: Longformer's global attention, DeBERTa's positions.
+MORE_QUERIES = ("query_global", "pos_query_proj", "pos_q_proj")
+# Projections to queries, keys and values at once, as (..., groups, 3, width): one group, or one for each head.
+FUSED = {"Wqkv": False, "qkv_proj": False, "in_proj": True, "query_key_value": True}
+# Tables of position biases, in the attention module or, shared, elsewhere in the model.
+TABLES = ("relative_attention_bias", "global_relative_attention_bias")
+# The exceptions: Bloom's factor of ALiBi; logits that no number and no part carries alone, since a bias is added to the
+# queries of a fused projection (DeBERTa v1) or to the logits (MPT's ALiBi).
+MORE_SCALES = {"BloomAttention": ("beta",)}
+INSIDE = ("DisentangledSelfAttention", "MptAttention")
+
+
+@dataclass
+class Number:
+    """An attribute of an attention module (or of a configuration) that its logits are proportional to."""
+
+    module: Any = field(repr=False)
+    attribute: str
+    original: float
+
+    def set(self, temperature: Temperature) -> None:
+        """Divide the number; it cannot differ between the sequences of a batch."""
+        assert isinstance(temperature, float)
+        setattr(self.module, self.attribute, self.original / temperature)
+
+    def restore(self) -> None:
+        """Put the original back, bit for bit."""
+        setattr(self.module, self.attribute, self.original)
+
+
+@dataclass
+class Part:
+    """A projection, normalisation or table whose output the logits are proportional to."""
+
+    module: nn.Module = field(repr=False)
+    attribute: str
+    groups: int | None = None
+
+    def set(self, temperature: Temperature) -> None:
+        """Divide the output."""
+        mixin = TemperedTable if isinstance(self.module, nn.Embedding) else TemperedOutput
+        exchange(self.module, mixin, temperature, groups=self.groups)
+
+    def restore(self) -> None:
+        """Make it the plain module again."""
+        restore(self.module)
+
+
+@dataclass
+class Inside:
+    """The attention module itself, whose softmax is made to divide."""
+
+    module: nn.Module = field(repr=False)
+    attribute: str = "softmax"
+
+    def set(self, temperature: Temperature) -> None:
+        """Divide inside softmax."""
+        exchange(self.module, TemperedAttention, temperature)
+
+    def restore(self) -> None:
+        """Make it the plain module again."""
+        restore(self.module)
+
+
+class Source(Protocol):
+    """What the logits are proportional to."""
+
+    attribute: str
+
+    def set(self, temperature: Temperature) -> None:
+        """Divide it by a temperature, whatever temperature it had."""
+
+    def restore(self) -> None:
+        """Put the original back, bit for bit."""
+
+
+@dataclass
+class Site:
+    """An attention module and the sources of its logits."""
+
+    name: str
+    layer: int
+    module: nn.Module = field(repr=False)
+    sources: Sequence[Source]
+
+    def set(self, temperature: Temperature) -> None:
+        """Divide the logits of this module by a temperature."""
+        for source in self.sources:
+            source.set(temperature)
+
+    def restore(self) -> None:
+        """Restore the module bit for bit."""
+        for source in self.sources:
+            source.restore()
+
+
+def uniform(transformer: Any, modules: list[nn.Module]) -> Iterator[list[Sequence[Source]]]:
+    """Propose sources of all attention modules for one temperature, the cheapest first."""
+    yield [numbers(module, transformer) or queries(module, transformer) for module in modules]
+    yield [queries(module, transformer) for module in modules]
+    if all(type(module).__name__ in INSIDE for module in modules):
+        yield [[Inside(module)] for module in modules]
+
+
+def others(transformer: Any, modules: list[nn.Module], kind: str, inside: bool) -> Iterator[list[Sequence[Source]]]:
+    """Propose sources where a uniform temperature is known to be possible: for some layers, or for other kinds.
+
+    Args:
+        transformer: the model.
+        modules: its attention modules.
+        kind: "uniform", "per layer", or "per sequence", which numbers cannot be.
+        inside: nothing but softmax itself will do.
+    """
+    if not inside:
+        if kind != "per sequence":
+            yield [numbers(module, transformer) or queries(module, transformer) for module in modules]
+        yield [queries(module, transformer) for module in modules]
+    yield [[Inside(module)] for module in modules]
+
+
+def numbers(module: nn.Module, transformer: Any) -> list[Source]:
+    """Return the numbers of an attention module, with its tables; none if it has none."""
+    names = (*SCALES, *MORE_SCALES.get(type(module).__name__, ()))
+    found: list[Source] = [
+        Number(module, name, getattr(module, name)) for name in names if isinstance(getattr(module, name, None), float)
+    ]
+    return found + _tables(module, transformer) if found else []
+
+
+def queries(module: nn.Module, transformer: Any) -> list[Source]:
+    """Return the parts that make the queries of an attention module, with its tables; none if it has none."""
+    parts = dict(module.named_children())
+    first: list[Source] = []
+    first += [Part(parts[name], name) for name in QUERIES if name in parts][:1]
+    if not first:
+        heads = transformer.config.get_text_config().num_attention_heads
+        fused = ((name, heads if by_head else 1) for name, by_head in FUSED.items() if name in parts)
+        first += [Part(parts[name], name, groups) for name, groups in fused]
+    more: list[Source] = [Part(parts[name], name) for name in MORE_QUERIES if name in parts]
+    return first + more + _tables(module, transformer) if first else []
+
+
+def _tables(module: nn.Module, transformer: nn.Module) -> list[Source]:
+    """Return the tables of position biases that an attention module uses: its own, or those that the model shares."""
+    own: list[Source] = [Part(part, name) for name, part in module.named_children() if name in TABLES]
+    everywhere = ((name.rpartition(".")[2], part) for name, part in transformer.named_modules())
+    shared: list[Source] = [Part(part, name) for name, part in everywhere if name in TABLES]
+    return own or shared

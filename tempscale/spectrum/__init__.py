@@ -1,0 +1,6 @@
+"""Attention in the frequency domain: token signals, filter rates, and the laws that they follow on random logits.
+
+Start with `signals`: DC and HC of a signal, and `filter_rate`, the definition of sigma_a for a matrix that is at hand.
+`from_queries_keys` finds the same number without storing the matrix, by the block Lanczos iteration of `lanczos`. `laws`
+stands alone: a published bound and the laws that hold, each with its hypotheses.
+"""

@@ -1,0 +1,370 @@
+"""The filter rate and the singular patterns of attention from its queries and keys, in memory linear in the tokens."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+
+from tempscale.spectrum.lanczos import Triplets, block_lanczos
+from tempscale.spectrum.signals import Array, at_least_float32, floating, like
+
+Bias: TypeAlias = Any  # an array, or a function of the indices of queries and keys
+
+
+class SingularPatterns(NamedTuple):
+    """The patterns that attention lets through: (I - J) A right = values * left, most amplified first.
+
+    `right` are the patterns of the input and `left` the patterns of the output, orthonormal columns over the tokens.
+    """
+
+    values: Any  # (..., count)
+    left: Any  # (..., n, count)
+    right: Any  # (..., n, count)
+
+
+def filter_rate_qk(
+    q: Array,
+    k: Array,
+    *,
+    scale: float | None = None,
+    temperature: float | Sequence[float] | Array = 1.0,
+    bias: Bias = None,
+    mask: Any = None,
+    causal: bool = False,
+    tol: float = 1e-4,
+    max_passes: int = 50,
+) -> Array:
+    """Return the filter rate σₐ = ‖(I - J) A‖₂ of A = softmax((scale q kᵀ + bias) / temperature), storing no n x n matrix.
+
+    Args:
+        q, k: (..., n, d) queries and keys, floating point, of one shape; repeat grouped key heads first. float16 and
+            bfloat16 are computed in float32.
+        scale: factor of q kᵀ; 1/√d if None.
+        temperature: a positive number, or a 1-D sequence of T of them: then the result has a leading axis of T.
+        bias: added to the scaled logits, before the temperature; -inf masks. Broadcastable to (..., n, n), or a function
+            bias(i, j) of index tensors of shapes (rows, 1) and (columns,) that returns (..., rows, columns) and keeps the
+            bias, too, from being stored.
+        mask: bool, broadcastable to (..., n), True for real tokens. Padded keys get no weight, padded queries are
+            no part of the signal, and J averages over the n real tokens.
+        causal: token i looks at tokens 0 to i alone.
+        tol: relative error of the rate, by an estimate from residuals (below).
+        max_passes: passes over the matrix allowed.
+
+    Returns:
+        (...) or (T, ...) filter rates, without unit; float32 or float64. A rate that rounding cannot tell from 0 is 0.
+
+    Raises:
+        ValueError: shapes, types or values outside the above; a text without a real token; logits that are not finite.
+        RuntimeError: tol is not reached in max_passes.
+
+    What tol means: the result is the gain σ = ‖(I - J) A v‖ of some unit vector v, so up to rounding it is never too large.
+    With the residual r = ‖((I - J) A)ᵀ(I - J) A v - σ² v‖ some singular value lies within r/σ of it; the estimated error,
+    min(r, r²/gap)/(2σ) with the gap to the next Ritz value, is at most tol σ. That no larger singular value was overlooked
+    holds with high probability over the random start (of fixed seed), not with certainty.
+
+    Source: Theorem 2 of arXiv 2410.24200; block Lanczos: `tempscale.spectrum.lanczos`.
+
+    >>> q, k = torch.randn(2, 4, 300, 32), torch.zeros(2, 4, 300, 32)
+    >>> filter_rate_qk(q, k).shape, filter_rate_qk(q, k).max().item()  # keys that are all alike: uniform attention
+    (torch.Size([2, 4]), 0.0)
+    >>> rates = filter_rate_qk(q, q, temperature=[0.5, 1.0, 2.0])
+    >>> rates.shape, bool((rates[0] > rates[2]).all())
+    (torch.Size([3, 2, 4]), True)
+    """
+    found = _patterns(q, k, 1, scale, temperature, bias, mask, causal, tol, max_passes)
+    return like(found.values[..., 0], q)
+
+
+def singular_patterns_qk(
+    q: Array,
+    k: Array,
+    count: int,
+    *,
+    scale: float | None = None,
+    temperature: float | Sequence[float] | Array = 1.0,
+    bias: Bias = None,
+    mask: Any = None,
+    causal: bool = False,
+    tol: float = 1e-4,
+    max_passes: int = 50,
+) -> SingularPatterns:
+    """Return the `count` largest singular values of (I - J) A with their vectors: which patterns of tokens survive.
+
+    Arguments, errors and source as in `filter_rate_qk`; tol is relative to the largest value. Each vector has its largest
+    entry of `right` positive, and 0 at padded tokens. Where a value is 0, `left` is 0.
+
+    Args:
+        q: (..., n, d) queries.
+        k: (..., n, d) keys.
+        count: from 1 to n - 1.
+        scale: as in `filter_rate_qk`, like all that follow.
+        temperature: a sequence of T gives a leading axis of T everywhere.
+        bias: additive.
+        mask: True for real tokens.
+        causal: token i looks at tokens 0 to i alone.
+        tol: relative error.
+        max_passes: passes allowed.
+
+    Returns:
+        `SingularPatterns(values, left, right)` of shapes (..., count), (..., n, count), (..., n, count).
+
+    Raises:
+        ValueError, RuntimeError: as in `filter_rate_qk`; or count is out of range.
+
+    >>> q = k = torch.eye(6) * 100  # every token looks at itself
+    >>> singular_patterns_qk(q, k, 2).values
+    tensor([1.0000, 1.0000])
+    """
+    n = floating(q).shape[-2]
+    if not 1 <= count < n:
+        raise ValueError(
+            f"count={count}, but the {n} tokens of a text have 1 to {n - 1} patterns that are not constant"
+        )
+    found = _patterns(q, k, count, scale, temperature, bias, mask, causal, tol, max_passes)
+    position = found.right.abs().argmax(-2, keepdim=True)
+    sign = torch.where(found.right.gather(-2, position) < 0, -1.0, 1.0).to(found.right.dtype)
+    return SingularPatterns(like(found.values, q), like(found.left * sign, q), like(found.right * sign, q))
+
+
+def _patterns(
+    q: Array,
+    k: Array,
+    count: int,
+    scale: float | None,
+    temperature: float | Sequence[float] | Array,
+    bias: Bias,
+    mask: Any,
+    causal: bool,
+    tol: float,
+    max_passes: int,
+) -> Triplets:
+    """Check the arguments and find the triplets of every head at every temperature."""
+    queries, keys = (at_least_float32(floating(x)).detach() for x in (q, k))
+    if queries.shape != keys.shape or queries.dtype != keys.dtype or queries.shape[-1] == 0:
+        raise ValueError(
+            f"expected q and k of one shape (..., n, d), d >= 1, and one dtype, not {tuple(queries.shape)} {queries.dtype} "
+            f"and {tuple(keys.shape)} {keys.dtype}: repeat grouped key heads first"
+        )
+    *batch, n, d = queries.shape
+    scale = d**-0.5 if scale is None else scale
+    if not math.isfinite(scale):
+        raise ValueError(f"scale={scale}, but the logits need a finite factor")
+    smallest = 4 * torch.finfo(queries.dtype).eps
+    if not smallest <= tol < 1 or max_passes < 1:
+        raise ValueError(
+            f"tol={tol} and max_passes={max_passes}: expected {smallest:.1e} <= tol < 1, which {queries.dtype} can resolve, "
+            "and at least one pass"
+        )
+    temperatures: torch.Tensor = _temperatures(temperature)
+    real = _real(mask, batch, n, queries.device)
+    blocks = _bias(bias, batch, n, queries)
+
+    queries, keys, real = queries.reshape(-1, n, d), keys.reshape(-1, n, d), real.reshape(-1, n)
+    together = heads_together(n, queries.device)
+    results = []
+    with torch.no_grad():
+        for tau in temperatures.flatten().tolist():
+            for start in range(0, len(queries), together):
+                heads = slice(start, start + together)
+                attention = CentredAttention(
+                    queries[heads] * (scale / tau),
+                    keys[heads],
+                    partial(blocks, heads, tau) if blocks else None,
+                    real[heads],
+                    causal,
+                )
+                results.append(block_lanczos(attention, count, tol, max_passes))
+    leading = [*temperatures.shape, *batch]
+    return Triplets(*(torch.cat(x).reshape(*leading, *x[0].shape[1:]) for x in zip(*results, strict=True)))
+
+
+def _temperatures(temperature: Any) -> torch.Tensor:
+    """Return one temperature (no axis) or several (one axis), in float64."""
+    temperatures = torch.as_tensor(temperature, dtype=torch.float64)
+    if temperatures.ndim > 1 or temperatures.numel() == 0:
+        raise ValueError(
+            f"temperature of shape {tuple(temperatures.shape)}: expected a number or a 1-D sequence of numbers"
+        )
+    if not ((temperatures > 0) & temperatures.isfinite()).all():
+        raise ValueError(f"temperature={temperature}, but a temperature is a finite positive number")
+    return temperatures
+
+
+def _real(mask: Any, batch: list[int], n: int, device: torch.device) -> torch.Tensor:
+    """Return which tokens are real, (*batch, n)."""
+    if mask is None:
+        return torch.ones(*batch, n, dtype=torch.bool, device=device)
+    mask = torch.as_tensor(mask, device=device)
+    if mask.dtype != torch.bool:
+        raise ValueError(f"expected a boolean mask, True for real tokens, not {mask.dtype}: convert it with .bool()")
+    real = _expand(mask, [*batch, n], "mask")
+    if not real.any(-1).all():
+        text = tuple(int(i) for i in (~real.any(-1)).nonzero()[0])
+        raise ValueError(f"no token of text {text} is real, so it has no filter rate: leave it out")
+    return real
+
+
+def _bias(
+    bias: Bias, batch: list[int], n: int, queries: torch.Tensor
+) -> Callable[[slice, float, slice, int], torch.Tensor] | None:
+    """Return a function that gives bias / tau of (heads, tau, rows, columns), heads being a slice of the flattened batch."""
+    if bias is None:
+        return None
+    if not callable(bias):
+        array = floating(bias).to(queries.device).detach()
+        whole = _expand(array, [*batch, n, n], "bias")  # a view
+    index = torch.arange(n, device=queries.device)
+
+    def block(heads: slice, tau: float, rows: slice, columns: int) -> torch.Tensor:
+        size = [*batch, len(index[rows]), columns]
+        if callable(bias):
+            part = _expand(bias(index[rows, None], index[:columns]), size, "bias")
+        else:
+            part = whole[..., rows, :columns]
+        # Indexing one head at a time keeps what is broadcast over heads from being copied for all of them.
+        ids = np.unravel_index(np.arange(math.prod(batch))[heads], batch) if batch else [[]]
+        return (
+            torch.stack([part[tuple(i)] for i in zip(*ids, strict=True)] if batch else [part]).to(queries.dtype) / tau
+        )
+
+    return block
+
+
+def _expand(x: torch.Tensor, shape: list[int], name: str) -> torch.Tensor:
+    try:
+        return x.expand(shape)
+    except RuntimeError:
+        raise ValueError(f"{name} of shape {tuple(x.shape)} cannot be broadcast to {tuple(shape)}") from None
+
+
+# Matrices of at most so many logits together are one block, and stay: 4 MB of float32 fit in a processor's cache.
+_WHOLE = {"cpu": 1 << 20}
+_WHOLE_GPU = 1 << 26
+# Larger matrices are made in blocks of so many rows on a CPU; a GPU wants more work at a time and fills _WHOLE_GPU.
+_ROWS = {"cpu": 64}
+
+# The logit of a padded key. Finite, since it goes through a matrix product; its exponential is 0.
+_PADDED = -1e30
+
+# Gives the additive part of the logits of a slice of rows and the first columns: (rows, columns) -> (g, rows, columns).
+BiasBlock = Callable[[slice, int], torch.Tensor]
+
+
+def heads_together(n: int, device: torch.device) -> int:
+    """Return how many heads of n tokens are worth computing at a time."""
+    return max(1, _WHOLE.get(device.type, _WHOLE_GPU) // n**2)
+
+
+class CentredAttention:
+    """The matrices (I - J) A of g heads, A = softmax(queries keysᵀ + bias), through products with thin matrices.
+
+    Rows and columns of padded tokens are zero, and J averages over the real ones.
+
+    Args:
+        queries: (g, n, d), already multiplied by scale / temperature.
+        keys: (g, n, d).
+        bias: gives blocks of (g, n, n), already divided by the temperature; None for no bias.
+        real: (g, n) bool, False for padding.
+        causal: token i looks at tokens 0 to i alone.
+    """
+
+    def __init__(
+        self, queries: torch.Tensor, keys: torch.Tensor, bias: BiasBlock | None, real: torch.Tensor, causal: bool
+    ) -> None:
+        g, n, _ = queries.shape
+        self._bias, self._causal = bias, causal
+        whole = _WHOLE.get(queries.device.type, _WHOLE_GPU)
+        self._rows = n if g * n * n <= whole else _ROWS.get(queries.device.type, max(1, whole // (g * n)))
+        self.real = real.to(queries.dtype).unsqueeze(-1)  # (g, n, 1)
+        queries, keys = (x.masked_fill(~real.unsqueeze(-1), 0) for x in (queries, keys))
+        self.count = self.real.sum(-2, keepdim=True)  # (g, 1, 1)
+        # Two more channels: the product with [keys, 1, padding] takes the row's normaliser away and masks the padding.
+        # Softmax ignores what all keys share; without it the logits are smaller and rounding is milder.
+        shared = keys.sum(-2, keepdim=True, dtype=torch.float64) / self.count
+        ones, padding = torch.ones_like(self.real), torch.where(real, 0.0, _PADDED).unsqueeze(-1)
+        self._keys = torch.cat([keys - shared.to(keys.dtype), ones, padding.to(keys.dtype)], -1).mT
+        self._queries = torch.cat([queries, torch.zeros_like(ones), ones], -1)
+        self._buffer = queries.new_empty(g * self._rows * n)
+        self._kept: torch.Tensor | None = None
+        self._normalised = False
+        self._column_mass = queries.new_zeros(g, n, 1)  # Aᵀ1, what all rows together give to a column
+
+    @property
+    def kernel(self) -> torch.Tensor:
+        """A vector with (I - J) A kernel = 0: ones, 0 at padding. (g, n, 1)."""
+        return self.real
+
+    @property
+    def rounding(self) -> torch.Tensor:
+        """What rounding leaves of a matrix whose rows are all alike, known after the first product. (g, 1)."""
+        return 8 * torch.finfo(self.real.dtype).eps * self._column_mass.amax(-2).sqrt()
+
+    def gram(self, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return u = (I - J) A v and w = Aᵀ(I - J) u for v of shape (g, n, b), in one pass over the blocks.
+
+        The pass is single because the mean row of A v is known before: it is column_massᵀ v / n. Only in the first pass it
+        is not; then the mean of the first real rows stands in, and u and w are corrected at the end. A stand-in of zero
+        would do but for rounding, which must stay small against u even if all rows are nearly the same.
+        """
+        mean = self._column_mass.mT @ v / self.count
+        known = torch.full_like(self.count, self._normalised, dtype=torch.bool)
+        u, w = torch.empty_like(v), torch.zeros_like(v.mT, memory_format=torch.contiguous_format)
+        for rows, columns in self._blocks():
+            weights = self._weights(rows, columns)
+            block, real = weights @ v[:, :columns], self.real[:, rows]
+            if not self._normalised:
+                reals = real.sum(-2, keepdim=True)
+                mean = torch.where(known, mean, (block * real).sum(-2, keepdim=True) / reals.clamp(min=1))
+                known |= reals > 0
+            block.sub_(mean).mul_(real)
+            w[:, :, :columns].baddbmm_(block.mT, weights)  # uᵀA: faster than Aᵀu in this layout
+            u[:, rows] = block
+        self._normalised = True
+        rest = u.sum(-2, keepdim=True) / self.count  # what the stand-in missed, later rounding
+        return u - rest * self.real, w.mT - self._column_mass * rest
+
+    def _weights(self, rows: slice, columns: int) -> torch.Tensor:
+        """Return the weights of a block, (g, rows, columns); in the first pass, find its normalisers and column masses."""
+        if self._kept is not None:
+            return self._kept
+        logits = self._logits(rows, columns)
+        if self._normalised:
+            return logits.exp_()
+        largest = logits.amax(-1, keepdim=True)
+        total = logits.sub_(largest).exp_().sum(-1, keepdim=True)
+        normaliser = largest + total.log()
+        real = self.real[:, rows]
+        if not (normaliser.isfinite() & (normaliser > _PADDED / 2))[real > 0].all():
+            raise ValueError(
+                f"a token in rows {rows.start} to {rows.stop - 1} has no weight to give, its logits are not finite: "
+                "pass finite q and k, and leave at least one key that bias does not mask"
+            )
+        self._queries[:, rows, -2:-1] = -normaliser
+        weights = logits.div_(total)
+        self._column_mass[:, :columns].baddbmm_(weights.mT, real)
+        if self._rows == self._queries.shape[1]:  # one block is the whole matrix, so it may stay
+            self._kept = weights
+        return weights
+
+    def _blocks(self) -> Iterator[tuple[slice, int]]:
+        """Yield the rows of each block and how many columns these rows can see."""
+        n = self._queries.shape[1]
+        for start in range(0, n, self._rows):
+            stop = min(start + self._rows, n)
+            yield slice(start, stop), stop if self._causal else n
+
+    def _logits(self, rows: slice, columns: int) -> torch.Tensor:
+        """Return logits minus the row normalisers (0 before they are known), (g, rows, columns), in the buffer."""
+        queries, keys = self._queries[:, rows], self._keys[:, :, :columns]
+        shape = (len(queries), queries.shape[1], columns)
+        logits = self._buffer[: shape[0] * shape[1] * shape[2]].view(shape)
+        torch.bmm(queries, keys, out=logits)
+        if self._bias is not None:
+            logits += self._bias(rows, columns)
+        if self._causal:
+            last = logits[:, :, rows.start :]
+            last.masked_fill_(torch.ones(shape[1], shape[1], dtype=torch.bool, device=last.device).triu(1), -torch.inf)
+        return logits

@@ -1,0 +1,266 @@
+"""What is known of the filter rate of attention on random logits: a published bound, and laws with their hypotheses.
+
+Every function takes numbers, NumPy arrays or tensors, which broadcast, and returns the same kind (see `values.like`).
+"""
+
+import math
+from functools import reduce
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Values = TypeVar("Values", float, npt.NDArray[np.floating], torch.Tensor)
+
+# exp(s²) has no place in float64 beyond.
+_LARGEST_SIGMA = 26.0
+# Terms of the secular equation. Closer to the edge of its domain the floor is right to 1e-5.
+_MOST_TERMS = 1_000_000
+
+
+def paper_bound(n: Values | float, sigma_s: Values | float) -> Values:
+    """Return the paper's upper bound on the filter rate of n tokens, as it was reported.
+
+    σₐ ≤ sqrt(n / (2 sqrt(1 + exp(-2 σₛ²)) (n - 1)^(3/2) + 1)). It is said to hold for Gaussian queries and keys whose
+    logits have the standard deviation σₛ. Read so, it does not hold from σₛ of about 1 on: the book measures where.
+
+    Args:
+        n: tokens, at least 1.
+        sigma_s: standard deviation of the logits, at least 0.
+
+    Returns:
+        the bound, without unit. Over all sigma_s it changes by less than a factor 2^(1/4).
+
+    Raises:
+        ValueError: an argument outside its range.
+
+    Source: Theorem 3 of arXiv 2410.24200, second-hand: from notes on the paper, not from the paper itself.
+
+    >>> paper_bound(np.array([64, 1024]), 1.0).round(3)
+    array([0.245, 0.121])
+    """
+    tokens, sigma = numbers(n=n, sigma_s=sigma_s)
+    require(tokens >= 1, tokens, "n must be at least 1 token, not {}")
+    require(sigma >= 0, sigma, "sigma_s must not be negative, but it is {}: it is a standard deviation")
+    root = np.sqrt(1 + np.exp(-2 * np.square(np.minimum(sigma, _LARGEST_SIGMA))))
+    value: Values = like(np.sqrt(tokens / (2 * root * (tokens - 1) ** 1.5 + 1)), n, sigma_s)
+    return value
+
+
+def random_markov_rate(n: Values | float, sigma_s: Values | float) -> Values:
+    """Return the filter rate of softmax over weak independent Gaussian logits, 2 sqrt((exp(σₛ²) - 1) / n).
+
+    For logits that are all independent N(0, σₛ²), with σₛ fixed and n to infinity, σₐ divided by this number tends to 1.
+    The law needs more tokens than about exp(11.7 σₛ²), 11.7 = (2 + sqrt 2)²: with fewer the largest single entry of the
+    matrix exceeds the bulk, and σₐ exceeds the law. A temperature acts as sigma_s / temperature.
+
+    Args:
+        n: tokens, at least 1.
+        sigma_s: standard deviation of the logits, from 0 to 26.
+
+    Returns:
+        the rate, without unit.
+
+    Raises:
+        ValueError: an argument outside its range.
+
+    Source: Bordenave, Caputo and Chafaï 2012, Circular law theorem for random Markov matrices, for row-normalised
+    independent entries of finite fourth moment; here these are exp(logits).
+
+    >>> round(random_markov_rate(1024, 0.25), 4)
+    0.0159
+    """
+    tokens, sigma = numbers(n=n, sigma_s=sigma_s)
+    require(tokens >= 1, tokens, "n must be at least 1 token, not {}")
+    require(
+        (sigma >= 0) & (sigma <= _LARGEST_SIGMA),
+        sigma,
+        "sigma_s must be between 0 and 26, not {}: the law is for weak logits, for strong ones see condensation_sigma",
+    )
+    value: Values = like(2 * np.sqrt(np.expm1(sigma**2) / tokens), n, sigma_s)
+    return value
+
+
+def gaussian_floor(beta: Values | float, head_dim: Values | float) -> Values:
+    """Return the filter rate of softmax(beta q·k / sqrt(head_dim)) for Gaussian q and k, in the limit of many tokens.
+
+    Let all queries and keys be independent N(0, I). With a² = beta² / head_dim < 1/2 fixed and n to infinity, attention
+    tends to the Markov operator (T f)(q) = E f(a q + ξ), ξ ~ N(0, I), and σₐ to its norm without constants, which is
+    not 0: no length brings σₐ below it. With r = 2a² / (1 + sqrt(1 - 4a⁴)) it is
+    (1 + r²)^(head_dim/4) sqrt(max(r, y)), where r belongs to the odd functions, and y to the even ones: y is the root
+    in (r², 1) of Σₖ wₖ / (r^(2k) - y) = 0, wₖ the negative binomial weights with parameters head_dim/2 and 1 - r⁴.
+    For small a it is about beta / sqrt(head_dim); for one dimension, or moderate a, the odd part decides, in closed form.
+    At a² = 1/2 the limit is 2^(head_dim/4), and beyond T is unbounded. A temperature acts as beta / temperature.
+
+    Args:
+        beta: standard deviation of the logits, at least 0 and below sqrt(head_dim / 2).
+        head_dim: dimension of a query, a whole number of at least 1.
+
+    Returns:
+        the limit, without unit, to about 1e-12 (1e-5 for a² within 1e-10 of 1/2).
+
+    Raises:
+        ValueError: an argument outside its range.
+
+    Source: derived in the book, chapter "What random attention really does".
+
+    >>> gaussian_floor(np.array([0.5, 1.0, 2.0]), 64).round(4)
+    array([0.0625, 0.1255, 0.2667])
+    """
+    sigma, dimension = np.broadcast_arrays(*numbers(beta=beta, head_dim=head_dim))
+    require(
+        (dimension >= 1) & (dimension == np.floor(dimension)),
+        dimension,
+        "head_dim must be a whole number of at least 1, not {}",
+    )
+    square = sigma**2 / dimension
+    require(
+        (sigma >= 0) & (square < 0.5),
+        sigma,
+        "beta must be at least 0 and below sqrt(head_dim / 2), not {}: beyond there is no limit; a temperature lowers it",
+    )
+    ratio = 2 * square / (1 + np.sqrt(1 - 4 * square**2))
+    top = np.array([max(r, _even_root(r, d)) for r, d in zip(ratio.flat, dimension.flat, strict=True)])
+    with np.errstate(over="ignore"):
+        floor = (1 + ratio**2) ** (dimension / 4) * np.sqrt(top.reshape(ratio.shape))
+    require(np.isfinite(floor), sigma, "beta {} gives a limit beyond the range of float64: take a smaller one")
+    value: Values = like(floor, beta, head_dim)
+    return value
+
+
+def condensation_sigma(n: Values) -> Values:
+    """Return the standard deviation of the logits above which a row of softmax sits on a few tokens, sqrt(2 ln n).
+
+    For a row of n independent N(0, s²) logits and n to infinity: below this s the largest weight tends to 0 and the row
+    spreads over many tokens; above it a few largest logits hold the weight, with an expected sum of squared weights of
+    1 - sqrt(2 ln n) / s. That is the freezing of the random energy model. A temperature acts as s / temperature.
+
+    Args:
+        n: tokens, at least 1.
+
+    Returns:
+        the standard deviation, without unit.
+
+    Raises:
+        ValueError: n below 1.
+
+    Source: Derrida 1981, Random-energy model.
+
+    >>> round(condensation_sigma(512), 2)
+    3.53
+    """
+    (tokens,) = numbers(n=n)
+    require(tokens >= 1, tokens, "n must be at least 1 token, not {}")
+    value: Values = like(np.sqrt(2 * np.log(tokens)), n)
+    return value
+
+
+def length_matched_temperature(
+    n: Values | float,
+    *,
+    sigma_s: Values | float,
+    reference_length: Values | float,
+    temperature: Values | float = 1.0,
+) -> Values:
+    """Return the temperature that keeps `random_markov_rate` of n tokens at its value for a reference length.
+
+    τ(n) = σₛ / sqrt(ln(1 + c n)), with c such that τ(reference_length) = temperature. So
+    random_markov_rate(n, σₛ / τ(n)) is the same number for every n. It falls like n^(-1/2) while σₛ / τ(n) is small, and
+    like 1 / sqrt(ln n) in the end; there σₛ / τ(n) is out of that law's range (see there), and the true filter rate
+    rises above the number.
+
+    Args:
+        n: tokens, at least 1.
+        sigma_s: standard deviation of the logits at temperature 1, positive.
+        reference_length: tokens, at least 1.
+        temperature: at the reference length, positive.
+
+    Returns:
+        the temperature, positive.
+
+    Raises:
+        ValueError: an argument outside its range.
+
+    Source: `random_markov_rate`, solved for the temperature.
+
+    >>> length_matched_temperature(np.array([32, 128, 512]), sigma_s=0.5, reference_length=128).round(3)
+    array([1.909, 1.   , 0.574])
+    """
+    tokens, sigma, reference, at_reference = numbers(
+        n=n, sigma_s=sigma_s, reference_length=reference_length, temperature=temperature
+    )
+    require(tokens >= 1, tokens, "n must be at least 1 token, not {}")
+    require(sigma > 0, sigma, "sigma_s must be positive, not {}: equal logits have no temperature to match")
+    require(reference >= 1, reference, "reference_length must be at least 1 token, not {}")
+    require(at_reference > 0, at_reference, "temperature must be positive, not {}; 1 changes nothing")
+    ratio = sigma / at_reference
+    require((ratio > 1e-100) & (ratio < 1e100), ratio, "sigma_s / temperature is {}: no logits are so weak or strong")
+    # ln(1 + n/n₀ (exp(ratio²) - 1)), where the exponential itself may be too large
+    needed = np.logaddexp(0, np.log(tokens / reference) + ratio**2 + np.log(-np.expm1(-(ratio**2))))
+    value: Values = like(sigma / np.sqrt(needed), n, sigma_s, reference_length, temperature)
+    return value
+
+
+def _even_root(r: float, dimension: float) -> float:
+    """Return y in (r, 1), or r where the root of the even part is not above r (then the odd part decides)."""
+    from scipy.optimize import brentq
+    from scipy.stats import nbinom
+
+    if r == 0:
+        return 0.0
+    # after these terms r^(2k) is below 1e-17 and the rest of the weights acts at 0
+    terms = min(_MOST_TERMS, math.ceil(math.log(1e-17) / (2 * math.log(r))))
+    k = np.arange(1, terms + 1)
+    weights, powers = nbinom.pmf(k, dimension / 2, 1 - r**4), r ** (2.0 * k)
+    constant, rest = nbinom.pmf(0, dimension / 2, 1 - r**4), nbinom.sf(terms, dimension / 2, 1 - r**4)
+
+    def secular(y: float) -> float:
+        return float(constant - (1 - y) * ((weights / (y - powers)).sum() + rest / y))
+
+    return float(brentq(secular, r, 1.0, xtol=1e-15)) if secular(r) < 0 else r
+
+
+Float64 = npt.NDArray[np.float64]
+
+
+def numbers(**arguments: float | npt.NDArray[np.floating] | torch.Tensor) -> list[Float64]:
+    """Return the arguments as finite float64 arrays, or raise ValueError with the name of one that is not.
+
+    >>> numbers(n=3, sigma_s=torch.tensor([1, 2]))
+    [array(3.), array([1., 2.])]
+    """
+    arrays = []
+    for name, value in arguments.items():
+        plain = value.detach().cpu().double().numpy() if isinstance(value, torch.Tensor) else value
+        array = np.asarray(plain, dtype=np.float64)
+        require(np.isfinite(array), array, f"{name} must be finite, not {{}}")
+        arrays.append(array)
+    return arrays
+
+
+def require(holds: npt.NDArray[np.bool_] | np.bool_, values: Float64, message: str) -> None:
+    """Raise ValueError with the first value for which the condition does not hold, at {} in the message.
+
+    >>> require(np.array([True, False]), np.array([1.0, 0.5]), "n must be at least 1, not {}")
+    Traceback (most recent call last):
+    ValueError: n must be at least 1, not 0.5
+    """
+    if not np.all(holds):
+        raise ValueError(message.format(f"{values[~np.asarray(holds)].flat[0]:g}"))
+
+
+def like(result: Float64, *given: object) -> Any:
+    """Return the result as the kind of the arguments.
+
+    That is a tensor if one of them is one, with the floating-point dtype that tensors promote to, on the first one's
+    device and without a gradient; else a float64 array if one of them is an array; else a float.
+
+    >>> like(np.float64(0.5), 1, torch.ones(2))
+    tensor(0.5000)
+    """
+    tensors = [value for value in given if isinstance(value, torch.Tensor)]
+    if tensors:
+        dtypes = [tensor.dtype for tensor in tensors if tensor.is_floating_point()] or [torch.get_default_dtype()]
+        return torch.as_tensor(result, dtype=reduce(torch.promote_types, dtypes), device=tensors[0].device)
+    return result if result.ndim or any(isinstance(value, np.ndarray) for value in given) else float(result)

@@ -1,0 +1,260 @@
+"""Settings against a baseline on the same items: paired differences, bootstrap intervals, and a randomisation test.
+
+Three choices hold throughout. Intervals are percentile bootstrap intervals over items. P-values are those of a *paired
+randomisation test*: if a setting changed nothing, the two outcomes of an item could be exchanged, so exchange them at
+random (for a mean: flip the signs of the differences) and see how often the difference gets as large as the observed one
+(Fisher 1935; for rankings Smucker, Allan and Carterette, CIKM 2007). Items are independent draws, or clusters of them are;
+everything else (the corpus, the tasks, the model) is fixed.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tempscale.statistics.intervals import Floats, Interval, confidence_of_each
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences between settings and a baseline on the same items, with what resampling says about them.
+
+    Attributes:
+        baseline: the statistic under the baseline: a mean, or Spearman's correlation with the target.
+        difference: (k,) setting minus baseline.
+        bootstrap: (resamples, k) the difference on items drawn with replacement.
+        null: (resamples, k) the difference after exchanging setting and baseline at random within items.
+    """
+
+    baseline: float
+    difference: Floats
+    bootstrap: Floats
+    null: Floats
+
+    def interval(self, confidence: float = 0.95, comparisons: int = 1) -> Interval:
+        """Return the percentile intervals, (k,) each; `comparisons` as in `bootstrap_interval`."""
+        each = confidence_of_each(confidence, comparisons, len(self.bootstrap))
+        low, high = np.quantile(self.bootstrap, [(1 - each) / 2, (1 + each) / 2], axis=0)
+        return Interval(self.difference, low, high)
+
+    def p_value(self) -> Floats:
+        """Return two-sided p-values, (k,), at least 1 / (resamples + 1)."""
+        # Equal up to rounding counts as equal: scores are often multiples of one another.
+        reached = np.abs(self.null) >= np.abs(self.difference) - 1e-12
+        p: Floats = (1 + reached.sum(axis=0)) / (len(self.null) + 1)
+        return p
+
+    def select(self, columns: Sequence[int]) -> "Paired":
+        """Return the settings of some columns."""
+        index = list(columns)
+        return Paired(self.baseline, self.difference[index], self.bootstrap[:, index], self.null[:, index])
+
+    @staticmethod
+    def join(samples: Sequence["Paired"]) -> "Paired":
+        """Return settings of the same items, resampled with the same seed, side by side."""
+        return Paired(
+            samples[0].baseline,
+            np.concatenate([sample.difference for sample in samples]),
+            np.concatenate([sample.bootstrap for sample in samples], axis=1),
+            np.concatenate([sample.null for sample in samples], axis=1),
+        )
+
+    @staticmethod
+    def average(samples: Sequence["Paired"]) -> "Paired":
+        """Return the mean over samples (tasks): fixed, equally weighted, resampled independently of each other."""
+        return Paired(
+            float(np.mean([sample.baseline for sample in samples])),
+            np.mean([sample.difference for sample in samples], axis=0),
+            np.mean([sample.bootstrap for sample in samples], axis=0),
+            np.mean([sample.null for sample in samples], axis=0),
+        )
+
+
+def paired(
+    baseline: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    *,
+    target: npt.ArrayLike | None = None,
+    clusters: npt.ArrayLike | None = None,
+    resamples: int = 4000,
+    seed: int | Sequence[int] = 0,
+) -> Paired:
+    """Compare settings with a baseline on the same items.
+
+    Args:
+        baseline: (n,) score of every item (query, text, pair) under the baseline, n >= 2.
+        scores: (k, n) or (n,), the same items in the same order under k settings.
+        target: (n,) the values that the scores should rank like (STS: human ratings). Then the statistic is Spearman's
+            correlation of scores and target; without a target it is the mean score.
+        clusters: (n,) labels, for a mean: items with equal labels are drawn and exchanged together, as queries to one
+            document should be, because a setting that moves the document moves the scores of all of them.
+        resamples: of the bootstrap and of the randomisation test.
+        seed: give samples of different items different seeds, such as [0, 1] and [0, 2].
+
+    All settings are resampled together, so differences between them may be read off as well. For Spearman's correlation the
+    randomisation exchanges the *ranks* of an item's two scores, because a setting may shift all scores and rank alike.
+
+    Raises:
+        ValueError: shapes that do not fit, fewer than two items or clusters, non-finite values, constant values to be
+            ranked, or clusters of items with a target.
+
+    >>> result = paired([0.0, 0.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4])
+    >>> float(result.difference[0]), float(result.p_value()[0].round(1))  # exactly 2 of 16 flips reach it
+    (0.25, 0.1)
+    """
+    from scipy import stats
+
+    before = np.asarray(baseline, dtype=np.float64)
+    after = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    gold = None if target is None else np.asarray(target, dtype=np.float64)
+    _check_paired(before, after, gold)
+    n, rng = len(before), np.random.default_rng(seed)
+    bootstrap: list[Floats]
+    if gold is None:
+        change = (after - before).T
+        sums, sizes = (change, np.ones(n)) if clusters is None else _by_cluster(change, np.asarray(clusters))
+        drawn = bootstrap_weights(len(sums), resamples, rng)
+        bootstrap = [weights @ sums / (weights @ sizes)[:, None] for weights in drawn]
+        null = [flips @ sums / n for flips in signs(len(sums), resamples, rng)]
+        return Paired(before.mean().item(), change.mean(axis=0), np.concatenate(bootstrap), np.concatenate(null))
+    if clusters is not None:
+        raise ValueError("clusters are for a mean: a rank correlation with a target is resampled by items alone")
+    columns = [before, *after]
+    observed = spearman(np.ones((1, n)), gold, columns)
+    bootstrap = [_to_first(spearman(weights, gold, columns)) for weights in bootstrap_weights(n, resamples, rng)]
+    # As ranks, because a setting may shift all scores and rank alike.
+    target_ranks, *ranks = stats.rankdata([gold, *columns], axis=1)
+    null = [
+        np.stack([exchanged_correlations(flips, target_ranks, ranks[0], other) for other in ranks[1:]], axis=1)
+        for flips in signs(n, resamples, rng)
+    ]
+    return Paired(observed[0, 0].item(), _to_first(observed)[0], np.concatenate(bootstrap), np.concatenate(null))
+
+
+def _by_cluster(change: Floats, clusters: npt.NDArray[Any]) -> tuple[Floats, Floats]:
+    """Return the sums (c, k) of n changes (n, k) over c clusters, and the clusters' sizes (c,)."""
+    if clusters.shape != (len(change),):
+        raise ValueError(f"expected a cluster for each of {len(change)} items, not shape {clusters.shape}")
+    names, index, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        raise ValueError("all items are in one cluster: nothing can be said about others from one")
+    sums = np.zeros((len(names), change.shape[1]))
+    np.add.at(sums, index, change)
+    return sums, sizes.astype(np.float64)
+
+
+def _to_first(columns: Floats) -> Floats:
+    return columns[:, 1:] - columns[:, :1]
+
+
+def _check_paired(before: Floats, after: Floats, gold: Floats | None) -> None:
+    n = len(before) if before.ndim == 1 else 0
+    if n < 2 or after.ndim != 2 or after.shape[1] != n or (gold is not None and gold.shape != (n,)):
+        shapes = f"{before.shape} and {after.shape}" + ("" if gold is None else f", target {gold.shape}")
+        raise ValueError(f"expected the same n >= 2 items under baseline and setting, not shapes {shapes}")
+    for name, values in [("baseline", before[None]), ("scores", after), ("target", gold)]:
+        if values is None:
+            continue
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: {(~np.isfinite(values)).sum()} values are not finite; leave those items out")
+        if gold is not None and (np.ptp(values, axis=-1) == 0).any():
+            raise ValueError(f"{name}: all values are equal, so they have no rank correlation")
+
+
+# Entries of a temporary matrix (resamples x items): 8 MB.
+_CHUNK = 1_000_000
+
+
+def _chunks(n: int, resamples: int) -> Iterator[int]:
+    size = max(1, _CHUNK // n)
+    for start in range(0, resamples, size):
+        yield min(size, resamples - start)
+
+
+def bootstrap_weights(n: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Yield (b, n) blocks, `resamples` rows in all: how often each of n items is drawn in n draws with replacement."""
+    for rows in _chunks(n, resamples):
+        draws = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        yield np.bincount(draws.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+
+
+def signs(n: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Yield (b, n) blocks, `resamples` rows in all, of independent signs: -1 exchanges the two outcomes of an item."""
+    for rows in _chunks(n, resamples):
+        yield rng.integers(2, size=(rows, n), dtype=np.int8) * 2.0 - 1.0
+
+
+def spearman(weights: Floats, target: Floats, columns: Sequence[Floats]) -> Floats:
+    """Return Spearman's correlation of the target with each column, in each weighted sample.
+
+    Args:
+        weights: (b, n) how often each item occurs, whole numbers that sum to n in each row.
+        target: (n,).
+        columns: k arrays (n,).
+
+    Returns:
+        (b, k), ties ranked by their average as in scipy.stats.spearmanr; 0 where a sample has only one distinct value.
+
+    >>> spearman(np.ones((1, 4)), np.arange(4.0), [np.array([1.0, 2.0, 4.0, 3.0])])
+    array([[0.8]])
+    """
+    # Items along the first axis: whole rows are gathered and summed, which is several times faster.
+    items = np.ascontiguousarray(weights.T)
+    gold = _centred_ranks(items, target)
+    weighted = items * gold
+    energy = (weighted * gold).sum(axis=0)
+    result = np.empty((len(weights), len(columns)))
+    for k, column in enumerate(columns):
+        ranks = _centred_ranks(items, column)
+        scale = np.sqrt(energy * (items * ranks**2).sum(axis=0))
+        result[:, k] = _ratio((weighted * ranks).sum(axis=0), scale)
+    return result
+
+
+def _centred_ranks(items: Floats, values: Floats) -> Floats:
+    """Return the average rank of each of n items in each of b weighted samples, minus the mean rank: (n, b)."""
+    _, group, size = np.unique(values, return_inverse=True, return_counts=True)
+    starts = np.concatenate([[0], np.cumsum(size)[:-1]])
+    count = items[np.argsort(group, kind="stable")]
+    if len(size) < len(values):
+        count = np.add.reduceat(count, starts, axis=0)
+    # A group of `count` equal values takes the ranks after all smaller values: their mean.
+    ranks = np.cumsum(count, axis=0) - (count - 1) / 2
+    centred: Floats = ranks[group] - (len(items) + 1) / 2
+    return centred
+
+
+def exchanged_correlations(flips: Floats, target: Floats, before: Floats, after: Floats) -> Floats:
+    """Return the difference of two correlations with a target, after exchanging the two values of an item at random.
+
+    Args:
+        flips: (b, n) of +1 and -1; -1 exchanges an item's values.
+        target: (n,).
+        before: (n,) values under the baseline: ranks, for Spearman's correlation.
+        after: (n,) values under the setting.
+
+    Returns:
+        (b,) Pearson's correlation with the target, setting minus baseline.
+
+    >>> flips = np.array([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]])
+    >>> exchanged_correlations(flips, np.arange(3.0), np.array([1.0, 3.0, 2.0]), np.arange(3.0)).round(6)
+    array([ 0.5, -0.5])
+    """
+    # After the exchange, setting and baseline are middle + flips * half and middle - flips * half.
+    middle, half = (after + before) / 2, (after - before) / 2
+    gold, middle = target - target.mean(), middle - middle.mean()
+    mean, cross, product = (flips @ np.stack([half, half * middle, half * gold], axis=1)).T
+    squares, both, scale = (middle**2 + half**2).sum(), (middle * gold).sum(), np.sqrt((gold**2).sum())
+    variance = squares - mean**2 / len(gold)
+    return _ratio(both + product, scale * np.sqrt(np.maximum(variance + 2 * cross, 0))) - _ratio(
+        both - product, scale * np.sqrt(np.maximum(variance - 2 * cross, 0))
+    )
+
+
+def _ratio(numerator: Floats, scale: Floats) -> Floats:
+    """Divide, with 0 / 0 = 0: values that are all equal correlate with nothing."""
+    small = scale < 1e-9
+    ratio: Floats = np.where(small, 0, numerator) / np.where(small, 1, scale)
+    return ratio

@@ -1,0 +1,484 @@
+"""compare on made-up stores whose truth is known: plain NumPy, definitions, and simulation are the oracles."""
+
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from tempscale.comparison.compare import COLUMNS, compare
+from tempscale.comparison.matching import ChoiceError
+from tempscale.evaluation.store import Item, Measured, Store, Unit
+from tempscale.statistics.paired import paired
+
+UNIT = Unit("minilm", "m1", "A", "Retrieval", "test", "default", "1.0", "all", "both", 256, "float32", "d1")
+MEASURED = Measured(0.0, "ndcg_at_10", "mean", "cpu", "{}", "", 1.0, 1)
+
+
+def add(store, unit, scores, *, target=None, tokens=None, statistic=None, names=None, main=None, clusters=None):
+    scores = np.asarray(scores, dtype=float)
+    if statistic is None:
+        statistic = "mean" if target is None else "spearman"
+    if main is None:
+        main = scores.mean() if target is None else stats.spearmanr(scores, target)[0]
+    items = [
+        Item(
+            str(i) if names is None else names[i],
+            None if tokens is None else int(tokens[i]),
+            score,
+            None if target is None else target[i],
+            None if clusters is None else str(clusters[i]),
+        )
+        for i, score in enumerate(scores)
+    ]
+    store.add(unit, replace(MEASURED, main_score=float(main), statistic=statistic), items)
+
+
+def noisy(rng, n, gain=0.0):
+    """Scores of n items under a baseline and a setting."""
+    before = rng.random(n)
+    return before, before + rng.normal(gain, 0.1, n)
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """Three tasks, one with two subsets, under three settings; one without scores of items."""
+    rng = np.random.default_rng(0)
+    data = {}
+    with Store(tmp_path) as store:
+        for task, subset, n in [("A", "default", 60), ("B", "de", 80), ("B", "en", 40), ("C", "default", 100)]:
+            unit = replace(UNIT, task=task, subset=subset)
+            target = rng.integers(6, size=n).astype(float) if task == "C" else None
+            tokens = rng.permutation(n) + 1
+            before = rng.random(n) if target is None else target + rng.normal(0, 2, n)
+            data[task, subset] = (target, tokens, [before])
+            add(store, unit, before, target=target, tokens=tokens)
+            # the same temperature, elsewhere: not a setting of its own
+            add(store, replace(unit, layers="last:3"), before + 1e-9, target=target, tokens=tokens)
+            for temperature, layers in [("0.9", "all"), ("0.9", "last:3"), ("LogLength(128)", "all")]:
+                after = before + rng.normal(0.02, 0.1, n)
+                data[task, subset][2].append(after)
+                add(store, replace(unit, temperature=temperature, layers=layers), after, target=target, tokens=tokens)
+        for temperature, main in [("1.0", 0.5), ("0.9", 0.6)]:
+            add(store, replace(UNIT, task="D", temperature=temperature), [], statistic="none", main=main)
+    return tmp_path, data
+
+
+def statistic(scores, target):
+    return scores.mean() if target is None else stats.spearmanr(scores, target)[0]
+
+
+def test_differences_are_those_of_the_scores(filled):
+    out, data = filled
+    frame = compare(out)
+    assert list(frame.columns) == COLUMNS
+    assert frame.scope.value_counts()[["task", "part"]].tolist() == [3 * 3 + 1, 2 * 3]
+    for (task, subset), (target, _, (before, *settings)) in data.items():
+        scope = "part" if task == "B" else "task"
+        rows = frame[(frame.scope == scope) & (frame.task == task) & (frame.subset == subset)]
+        assert rows.temperature.tolist() == ["0.9", "0.9", "LogLength(128)"], "hot to cold, schedules last"
+        assert rows.layers.tolist() == ["all", "last:3", "all"]
+        assert np.allclose(rows.baseline, statistic(before, target))
+        assert np.allclose(rows.score, [statistic(after, target) for after in settings])
+        assert np.allclose(rows.difference, rows.score - rows.baseline)
+        assert (rows["items"] == len(before)).all()
+
+
+def test_interval_and_p_value_of_a_task_are_those_of_standard_procedures(filled):
+    out, data = filled
+    row = compare(out, resamples=20000).query("scope == 'task' and task == 'A'").iloc[0]
+    _, _, (before, after, *_) = data["A", "default"]
+    ci = stats.bootstrap((after - before,), np.mean, method="percentile", random_state=np.random.default_rng(1))
+    assert np.allclose([row.low, row.high], ci.confidence_interval, atol=0.06 * ci.standard_error)
+    assert row.half_width == (row.high - row.low) / 2
+    p = stats.permutation_test(
+        (after - before,), np.mean, permutation_type="samples", n_resamples=20000, random_state=1
+    )
+    assert abs(row.p - p.pvalue) < 4 * np.sqrt(2 * row.p * (1 - row.p) / 20000)
+
+
+def test_length_bins_hold_the_items_of_their_lengths(filled):
+    out, data = filled
+    frame = compare(out, bins=[21])
+    rows = frame.query("scope == 'length' and task == 'A' and temperature == '0.9' and layers == 'all'")
+    _, tokens, (before, after, *_) = data["A", "default"]
+    assert rows.tokens.tolist() == ["1-20", "21-60"]
+    assert rows["items"].tolist() == [20, 40]
+    assert np.allclose(rows.difference, [(after - before)[chosen].mean() for chosen in (tokens < 21, tokens >= 21)])
+    target, tokens, (before, after, *_) = data["C", "default"]
+    long = frame.query("scope == 'length' and task == 'C' and temperature == '0.9' and tokens == '21-100'").iloc[0]
+    chosen = tokens >= 21
+    assert np.isclose(long.score, stats.spearmanr(after[chosen], target[chosen])[0])
+    quarters = compare(out).query("scope == 'length' and task == 'C' and temperature == '0.9' and layers == 'all'")
+    assert quarters["items"].tolist() == [25] * 4
+    assert quarters.tokens.tolist() == ["1-25", "26-50", "51-75", "76-100"]
+
+
+def test_a_task_is_the_mean_over_its_subsets_and_overall_the_mean_over_tasks(filled):
+    frame = compare(filled[0])
+    settings = ["temperature", "layers"]
+    parts, tasks = frame[frame.scope == "part"], frame[(frame.scope == "task") & (frame.task != "D")]
+    overall = frame[frame.scope == "overall"]
+    for name, rows, means, n in (("B", parts, tasks[tasks.task == "B"], 120), ("", tasks, overall, 280)):
+        assert set(means.task) == {name}
+        means = means.set_index(settings)
+        for setting, of_setting in rows.groupby(settings):
+            row = means.loc[setting]
+            assert np.isclose(row.baseline, of_setting.baseline.mean())
+            assert np.isclose(row.difference, of_setting.difference.mean())
+            # independent items: variances add
+            half = np.sqrt((of_setting.half_width**2).sum()) / len(of_setting)
+            assert np.isclose(row.half_width, half, rtol=0.1)
+            assert np.isclose(row.p, 2 * stats.norm.sf(abs(row.difference) / half * 1.96), atol=0.05)
+            assert row["items"] == n
+
+
+def test_a_setting_that_lacks_a_part_has_no_mean_over_the_task(filled):
+    out, _ = filled
+    with Store(out) as store:
+        add(store, replace(UNIT, task="B", subset="de", temperature="0.8"), np.random.default_rng(3).random(80))
+        add(store, replace(UNIT, task="E"), [], statistic="none", main=0.5)
+        add(store, replace(UNIT, task="E", temperature="0.9"), [], statistic="none", main=0.6)
+        add(store, replace(UNIT, task="E", subset="en"), np.arange(20.0))
+        add(store, replace(UNIT, task="E", subset="en", temperature="0.9"), np.arange(20.0))
+    with pytest.warns(UserWarning, match=r"^0\.8 on B: 1 of its 2 splits and subsets have results, so it has no mean$"):
+        frame = compare(out)
+    of_setting = frame[(frame.task == "B") & (frame.temperature == "0.8")]
+    assert of_setting[of_setting.tokens == ""].scope.tolist() == ["part"]
+    # a part without scores of items: a mean, but no interval
+    row = frame[(frame.task == "E") & (frame.scope == "task")].iloc[0]
+    assert np.isclose(row.difference, 0.05)
+    assert np.isnan(row.low)
+
+
+def test_a_task_without_items_has_a_difference_only(filled):
+    (row,) = compare(filled[0]).query("task == 'D'").itertuples()
+    assert (row.scope, row.items) == ("task", 0)
+    assert np.isclose(row.difference, 0.1)
+    assert np.isnan([row.low, row.high, row.half_width, row.p, row.p_holm]).all()
+
+
+def holm_by_definition(p):
+    """Step down through the sorted p-values."""
+    order, result, largest = sorted(range(len(p)), key=lambda i: p[i]), [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
+        result[i] = largest
+    return result
+
+
+def test_holm_corrects_over_the_tasks_of_each_setting(filled):
+    frame = compare(filled[0])
+    frame = frame[frame.p.notna()]
+    for scope, by in [("task", True), ("length", True), ("overall", False), ("held-out", False)]:
+        rows = frame[frame.scope == scope]
+        families = rows.groupby(["temperature", "layers"]) if by else [(None, rows)]
+        for _, family in families:
+            assert len(family) > 2
+            assert np.allclose(family.p_holm, holm_by_definition(family.p.tolist()))
+
+
+def test_held_out_takes_the_setting_that_is_best_elsewhere(tmp_path):
+    """0.9 gains most on A and C, 0.8 on B: B gets 0.9; A and C get what is better on average elsewhere."""
+    gains = {"A": (0.3, 0.1), "B": (-0.1, 0.2), "C": (0.3, 0.05)}
+    rng = np.random.default_rng(1)
+    with Store(tmp_path) as store:
+        for task, (first, second) in gains.items():
+            before = rng.random(50)
+            for temperature, gain in [("1.0", 0.0), ("0.9", first), ("0.8", second)]:
+                add(store, replace(UNIT, task=task, temperature=temperature), before + gain)
+    frame = compare(tmp_path)
+    rows = frame[frame.scope == "held-out"].set_index("task")
+    # elsewhere for A: 0.9 has (-0.1 + 0.3) / 2, 0.8 has (0.2 + 0.05) / 2
+    assert rows.temperature.to_dict() == {"A": "0.8", "B": "0.9", "C": "0.8"}
+    assert np.allclose(rows.difference, [0.1, -0.1, 0.05])
+    total = frame[frame.scope == "held-out overall"].iloc[0]
+    assert (total.temperature, total["items"]) == ("chosen", 150)
+    assert np.isclose(total.difference, 0.05 / 3)
+
+
+def test_the_baseline_is_held_out_when_nothing_gains_elsewhere(tmp_path):
+    rng = np.random.default_rng(2)
+    with Store(tmp_path) as store:
+        for task, gain in [("A", -0.1), ("B", -0.2)]:
+            before, after = noisy(rng, 50, gain)
+            add(store, replace(UNIT, task=task), before)
+            add(store, replace(UNIT, task=task, temperature="0.9"), after)
+    rows = compare(tmp_path).query("scope == 'held-out'")
+    assert rows.temperature.tolist() == ["1", "1"]
+    assert rows[["difference", "low", "high"]].to_numpy().tolist() == [[0.0] * 3] * 2
+    assert rows.p.tolist() == [1, 1]
+
+
+def test_another_task_changes_no_interval(filled):
+    out, _ = filled
+    before = compare(out).query("scope == 'task'")
+    with Store(out) as store:
+        for temperature in ("1.0", "0.9"):
+            add(store, replace(UNIT, task="0", temperature=temperature), np.arange(20.0))
+    with pytest.warns(UserWarning, match="2 of 3 settings lack some of the 4 tasks, and are left out of the held-out"):
+        after = compare(out).query("scope == 'task' and task != '0'")
+    columns = ["task", "subset", "difference", "low", "high", "p"]
+    pd.testing.assert_frame_equal(before[columns].reset_index(drop=True), after[columns].reset_index(drop=True))
+
+
+def test_tasks_of_the_same_size_are_resampled_independently(tmp_path):
+    before, after = noisy(np.random.default_rng(4), 100)
+    with Store(tmp_path) as store:
+        for task in ("A", "B"):
+            add(store, replace(UNIT, task=task), before)
+            add(store, replace(UNIT, task=task, temperature="0.9"), after)
+    frame = compare(tmp_path)
+    one, both = frame[frame.scope == "task"].half_width.mean(), frame[frame.scope == "overall"].half_width.iloc[0]
+    assert np.isclose(both, one / np.sqrt(2), rtol=0.08), "not equal to one, as with one stream for both"
+
+
+@pytest.mark.parametrize("label", ["1", "1.0", "1.00"])
+def test_the_baseline_is_a_number_not_a_spelling(tmp_path, label):
+    before, after = noisy(np.random.default_rng(5), 30)
+    with Store(tmp_path) as store:
+        add(store, replace(UNIT, temperature=label), before)
+        add(store, replace(UNIT, temperature="0.9"), after)
+    assert compare(tmp_path).query("scope == 'task'").temperature.tolist() == ["0.9"]
+
+
+def test_another_baseline_is_compared_in_the_same_layers(tmp_path):
+    rng = np.random.default_rng(6)
+    scores = {(t, layers): rng.random(30) for t in ("1.0", "0.9", "0.8") for layers in ("all", "last:3")}
+    with Store(tmp_path) as store:
+        for (temperature, layers), values in scores.items():
+            add(store, replace(UNIT, temperature=temperature, layers=layers), values)
+    rows = compare(tmp_path, baseline=0.9).query("scope == 'task'")
+    assert len(rows) == 4
+    for row in rows.itertuples():
+        expected = scores[row.temperature, row.layers].mean() - scores["0.9", row.layers].mean()
+        assert np.isclose(row.difference, expected)
+
+
+@pytest.mark.parametrize("field", ["model", "model_hash", "max_seq_length", "dtype"])
+def test_only_the_same_model_length_and_dtype_are_compared(tmp_path, field):
+    before, after = noisy(np.random.default_rng(7), 30)
+    other = {field: 512 if field == "max_seq_length" else "other"}
+    with Store(tmp_path) as store:
+        add(store, UNIT, before)
+        add(store, replace(UNIT, temperature="0.9", **other), after)
+    with pytest.raises(ValueError, match="evaluate"):
+        compare(tmp_path)
+    with Store(tmp_path) as store:
+        add(store, replace(UNIT, **other), before + 1)
+    with pytest.warns(UserWarning, match="left out: minilm has results only at the baseline temperature 1"):
+        frame = compare(tmp_path)
+    assert np.isclose(frame.query("scope == 'task'").difference, (after - before).mean() - 1).all()
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no results in"):
+        compare(tmp_path)
+    Store(tmp_path).close()
+    with pytest.raises(ValueError, match=r"no finished results in .*: run tempscale evaluate first"):
+        compare(tmp_path)
+
+
+def test_no_baseline(tmp_path):
+    with Store(tmp_path) as store:
+        for temperature in ("0.9", "0.8"):
+            add(store, replace(UNIT, temperature=temperature), np.arange(20.0))
+    message = "no results of minilm at the baseline temperature 1, only 0.8, 0.9: evaluate it too, or name another"
+    with pytest.raises(ValueError, match=message):
+        compare(tmp_path)
+
+
+def test_only_one_temperature(tmp_path):
+    with Store(tmp_path) as store:
+        add(store, UNIT, np.arange(20.0))
+    with pytest.raises(ValueError, match="minilm has results only at the baseline temperature 1: evaluate others"):
+        compare(tmp_path)
+
+
+def test_no_task_has_both(tmp_path):
+    with Store(tmp_path) as store:
+        add(store, UNIT, np.arange(20.0))
+        add(store, replace(UNIT, task="B", temperature="0.9"), np.arange(20.0))
+    with (
+        pytest.warns(UserWarning, match=r"left out: B \(test, default\) has no result of minilm at the baseline"),
+        pytest.raises(ValueError, match=r"no task in .* has both a baseline and another temperature"),
+    ):
+        compare(tmp_path)
+
+
+def test_changed_data_is_not_compared(tmp_path):
+    with Store(tmp_path) as store:
+        add(store, UNIT, np.arange(20.0))
+        add(store, replace(UNIT, task="B"), np.arange(20.0))
+        add(store, replace(UNIT, task="B", temperature="0.9"), np.arange(20.0))
+        add(store, replace(UNIT, temperature="0.9", data_hash="new"), np.arange(20.0))
+    with pytest.warns(UserWarning, match=r"left out: A \(test, default\) .* on the same data"):
+        assert set(compare(tmp_path).query("scope == 'task'").task) == {"B"}
+
+
+def test_other_items_are_an_error(tmp_path):
+    with Store(tmp_path) as store:
+        add(store, UNIT, np.arange(20.0))
+        add(store, replace(UNIT, temperature="0.9"), np.arange(20.0), names=[f"q{i}" for i in range(20)])
+    with pytest.raises(
+        ValueError, match=r"A \(test, default\): temperature 0.9 has other items \(20\) than the baseline"
+    ):
+        compare(tmp_path)
+
+
+def test_small_bins_and_tasks_get_no_interval(tmp_path):
+    with Store(tmp_path) as store:
+        for temperature in ("1.0", "0.9"):
+            unit = replace(UNIT, temperature=temperature)
+            add(store, unit, np.arange(9.0), tokens=np.arange(9))
+            target = np.repeat([0.0, 1.0], 15)
+            add(store, replace(unit, task="B"), np.arange(30.0), target=target, tokens=np.arange(30))
+    frame = compare(tmp_path, bins=[15])
+    # nine items are too few, and half of B has one rating only, which nothing ranks like
+    assert frame.scope.tolist() == ["task", "task", "overall"]
+    assert frame.low.isna().tolist() == [True, False, False]
+
+
+def test_chunks_are_a_setting_and_the_baseline_reads_texts_whole(tmp_path):
+    rng = np.random.default_rng(8)
+    whole, pieces, both = rng.random((3, 30))
+    with Store(tmp_path) as store:
+        add(store, replace(UNIT, chunk_tokens=128), pieces)
+        add(store, replace(UNIT, chunk_tokens=128, temperature="0.9"), both)
+    with pytest.raises(ValueError, match=r"at the baseline temperature 1, only 0.9 chunks of 128, 1.0 chunks of 128"):
+        compare(tmp_path)
+    with Store(tmp_path) as store:
+        add(store, UNIT, whole)
+    rows = compare(tmp_path).query("scope == 'task'")
+    assert rows.temperature.tolist() == ["1.0", "0.9"]
+    assert rows.chunk_tokens.tolist() == [128, 128]
+    assert np.allclose(rows.difference, [(pieces - whole).mean(), (both - whole).mean()])
+    assert (rows.baseline == whole.mean()).all()
+
+
+def test_chosen_tasks_are_as_if_there_were_no_others(filled, tmp_path_factory):
+    out, _ = filled
+    fewer = tmp_path_factory.mktemp("fewer")
+    with Store(out) as store, Store(fewer) as copy:
+        for unit in store.units().to_dict("records"):
+            if unit["task"] in ("A", "C"):
+                kept = Unit(**{name: unit[name] for name in vars(UNIT)})
+                items = store.items(unit["id"])
+                target = None if unit["statistic"] == "mean" else items.target
+                add(copy, kept, items.score, target=target, tokens=items.tokens)
+    chosen = compare(out, tasks=["C", "A"])
+    assert set(chosen.task) == {"A", "C", ""}
+    order = ["scope", "task", "tokens", "temperature", "layers"]
+    expected = compare(fewer)
+    pd.testing.assert_frame_equal(*(frame.sort_values(order, ignore_index=True) for frame in (chosen, expected)))
+    assert len(compare(out)) > len(chosen)
+    assert set(compare(out, tasks=["A"]).scope) == {"task", "length", "overall"}, "nothing to hold out"
+
+
+def test_tasks_and_models_that_are_not_there(filled):
+    with pytest.raises(ChoiceError, match="no results of the task 'E': there are those of A, B, C, D"):
+        compare(filled[0], tasks=["A", "E"])
+    with pytest.raises(ChoiceError, match="no task to compare: name some of A, B, C, D, or leave tasks out for all"):
+        compare(filled[0], tasks=[])
+    with pytest.raises(
+        ChoiceError, match="no results of the model 'mini' to compare against: there are those of minilm"
+    ):
+        compare(filled[0], against="mini")
+
+
+@pytest.fixture
+def whitened(tmp_path):
+    """A model at two temperatures, and a whitened copy of it at the temperature 1, whole and in chunks."""
+    rng = np.random.default_rng(9)
+    scores = {task: rng.random((4, 40)) for task in ("A", "B")}
+    with Store(tmp_path) as store:
+        for task, (plain, colder, white, white_chunks) in scores.items():
+            unit = replace(UNIT, task=task)
+            other = replace(unit, model="white", model_hash="m2")
+            add(store, unit, plain)
+            add(store, replace(unit, temperature="0.9"), colder)
+            add(store, other, white)
+            add(store, replace(other, chunk_tokens=64), white_chunks)
+    return tmp_path, scores
+
+
+def test_against_another_model(whitened):
+    out, scores = whitened
+    own = compare(out)
+    frame = compare(out, against="minilm")
+    assert (own.against == own.model).all()
+    pd.testing.assert_frame_equal(*(f[f.model == "minilm"].reset_index(drop=True) for f in (frame, own)))
+    rows = frame.query("scope == 'task' and model == 'white'")
+    assert (rows.against == "minilm").all()
+    assert rows.chunk_tokens.tolist() == [0, 64] * 2
+    for row in rows.itertuples():
+        plain, _, white, chunks = scores[row.task]
+        after = chunks if row.chunk_tokens else white
+        assert np.isclose(row.difference, (after - plain).mean())
+        assert np.isclose(row.baseline, plain.mean())
+        error = (after - plain).std() / np.sqrt(40)
+        assert np.isclose(row.half_width, 1.96 * error, rtol=0.1), "paired: of the differences of the same items"
+    held = frame[frame.scope.str.startswith("held-out") & (frame.model == "white")]
+    assert set(held.temperature) <= {"1.0", "minilm 1", "chosen"}, "its own temperature 1 is a setting like others"
+
+
+def test_against_a_model_that_is_there_only_for_that(tmp_path):
+    before, after = noisy(np.random.default_rng(10), 30)
+    with Store(tmp_path) as store:
+        add(store, UNIT, before)
+        add(store, replace(UNIT, model="white", temperature="0.9"), after)
+        add(store, replace(UNIT, model="white", temperature="0.9", task="B"), after)
+    with pytest.warns(UserWarning, match=r"left out: B \(test, default\) has no result of minilm at the") as caught:
+        frame = compare(tmp_path, against="minilm")
+    assert len(caught) == 1, "and no word about minilm having nothing else"
+    assert np.isclose(frame.query("scope == 'task'").difference.item(), (after - before).mean())
+    with pytest.raises(ValueError, match=r"no results of minilm at the baseline temperature 0.9, only 1.0"):
+        compare(tmp_path, against="minilm", baseline=0.9)
+
+
+def test_of_several_baselines_of_a_model_the_one_of_the_same_length_or_an_error(tmp_path):
+    rng = np.random.default_rng(11)
+    scores = {length: rng.random(30) for length in (256, 512)}
+    after = rng.random(30)
+    white = replace(UNIT, model="white", model_hash="m2", max_seq_length=512)
+    with Store(tmp_path) as store:
+        for length, values in scores.items():
+            add(store, replace(UNIT, max_seq_length=length), values)
+        add(store, white, after)
+    (row,) = compare(tmp_path, against="minilm").query("scope == 'task'").itertuples()
+    assert np.isclose(row.difference, (after - scores[512]).mean())
+    with Store(tmp_path) as store:
+        add(store, replace(white, max_seq_length=128), after)
+    message = (
+        r"A \(test, default\) has 2 baselines of minilm to compare white with \(hash m1, max_seq_length 256, float32; "
+        r"hash m1, max_seq_length 512, float32\): evaluate the model to compare with once"
+    )
+    with pytest.raises(ChoiceError, match=message):
+        compare(tmp_path, against="minilm")
+    with Store(tmp_path) as store:
+        add(store, replace(UNIT, model_hash="m3", max_seq_length=128), scores[256] + 1)
+    rows = compare(tmp_path, against="minilm").query("scope == 'task'")
+    assert np.allclose(
+        sorted(rows.difference), sorted([(after - scores[512]).mean(), (after - scores[256] - 1).mean()])
+    )
+
+
+def test_queries_that_share_a_document_are_resampled_together(tmp_path):
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(15), 8)
+    before = rng.random(120)
+    after = before + rng.normal(size=15)[clusters]
+    with Store(tmp_path) as store:
+        for temperature, scores in (("1.0", before), ("0.9", after)):
+            add(store, replace(UNIT, temperature=temperature), scores, tokens=100 * clusters, clusters=clusters)
+    found = compare(tmp_path, bins=[750])
+    task = found[found.scope == "task"].iloc[0]
+    sample = paired(before, after, clusters=[str(c) for c in clusters], seed=[0, zlib.crc32(b"A/test/default"), 0])
+    _, low, high = sample.interval()
+    assert (task.low, task.high) == (low[0], high[0])
+    _, low_of_items, high_of_items = paired(before, after).interval()
+    assert high[0] - low[0] > 2 * (high_of_items[0] - low_of_items[0])
+    # eight and seven clusters are fewer than ten, whatever the number of items
+    assert "length" not in set(found.scope)

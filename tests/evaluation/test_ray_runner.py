@@ -1,0 +1,121 @@
+"""evaluate on Ray: two nodes on this machine, one of which is lost on the way."""
+
+import contextlib
+import importlib.util
+import os
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+if not all(map(importlib.util.find_spec, ("mteb", "ray"))):
+    pytest.skip("mteb or ray is not installed: pip install 'tempscale[eval,ray]'", allow_module_level=True)
+
+from support.evaluation import TASKS, scores, write_data, write_model
+
+from tempscale import LogLength, evaluate
+from tempscale.evaluation.evaluate import PlanError
+from tempscale.evaluation.plan import Plan
+from tempscale.evaluation.ray_runner import Worker
+from tempscale.evaluation.store import Store
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # ray's and mteb's own
+TEMPERATURES = [1.0, 0.5, LogLength(8)]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    return write_model(folder / "model"), write_data(folder / "data")
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    # Ray's workers are nice: on a busy machine they would never come to their turn.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    second = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    yield cluster, second
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def processes(title):
+    """Return the ids of the processes of this machine whose title begins so."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().startswith(title.encode()):
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds its workers in /proc")
+def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_same_store(files, cluster, tmp_path, capfd):
+    model, data = files
+    nodes, second = cluster
+    lost = []
+
+    def wait(units):
+        while True:
+            time.sleep(0.02)
+            with Store(tmp_path / "ray") as store:
+                finished = len(store.units())
+            if finished >= units:
+                return finished
+
+    def lose():
+        wait(1)
+        while not (running := processes("ray::Worker.measure")):
+            time.sleep(0.005)
+        os.kill(running[0], signal.SIGKILL)
+        lost.append(wait(3))
+        nodes.remove_node(second, allow_graceful=False)
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    found = evaluate(
+        model, TASKS, TEMPERATURES, out=tmp_path / "ray", data_dir=data, engine="ray", address=nodes.address
+    )
+    thread.join()
+    assert len(found) == 9
+    assert lost[0] < 9, "the node was lost on the way"
+    evaluate(model, TASKS, TEMPERATURES, out=tmp_path / "local", data_dir=data, device="cpu", progress=False)
+    with Store(tmp_path / "ray") as distributed, Store(tmp_path / "local") as local:
+        for one, other in zip(scores(distributed), scores(local), strict=True):
+            pd.testing.assert_frame_equal(one, other)
+    assert len(list((tmp_path / "ray" / "mteb").rglob("SciFact.json"))) == 3
+    said = capfd.readouterr().err
+    assert len(re.findall(r"^SciFact test at .*ndcg_at_10", said, re.MULTILINE)) == 3
+    assert "A worker was lost; " in said
+
+
+def test_no_cluster_is_said(files, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    model, data = files
+    with pytest.raises(OSError, match=r"no Ray cluster at this machine: start one with `ray start --head`, or give"):
+        evaluate(model, "STSBenchmark", [1.0], out=tmp_path, data_dir=data, engine="ray", progress=False)
+
+
+def test_models_go_by_name(files, tmp_path):
+    import tempscale
+
+    model, data = files
+    loaded = tempscale.load_model(model, device="cpu")
+    with pytest.raises(PlanError, match=r"engine='ray' needs the model and the tasks by name"):
+        evaluate(loaded, "STSBenchmark", [1.0], out=tmp_path, data_dir=data, engine="ray")
+
+
+def test_a_worker_with_other_data_refuses(files):
+    model, data = files
+    worker = Worker(Plan(model, ["STSBenchmark"], [1.0], data_dir=data))
+    with pytest.raises(ValueError, match=r"a worker has other data of STS12, or another model, than the driver"):
+        worker.measure("another", "STS12", "")

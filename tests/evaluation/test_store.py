@@ -1,0 +1,318 @@
+"""The store: complete units or none, whatever happens to the process or to the file."""
+
+import hashlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+import tempscale
+from tempscale.evaluation.store import FILE, UNIT, Item, Measured, Store, Unit
+
+A_UNIT = Unit("minilm", "a1", "STS12", "STS", "test", "default", "0.9", "all", "both", 256, "float32", "b2")
+MEASURED = Measured(0.25, "cosine_spearman", "spearman", "cpu", '{"torch": "2"}', "tempscale evaluate", 1.5, 99)
+ITEMS = [Item("0", 12, 0.1, 5.0, "a"), Item("1", 7, float("nan"), 0.0, "a"), Item("2", None, 1 / 3)]
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path) as store:
+        yield store
+
+
+# The package without what it imports (torch): these processes should start at once.
+LIGHT = """
+import os, signal, sys, types
+package = sys.modules["tempscale"] = types.ModuleType("tempscale")
+package.__path__ = [sys.argv[1]]
+from tempscale.evaluation.store import Item, Measured, Store, Unit
+"""
+
+
+def run(code, *arguments):
+    command = [sys.executable, "-c", LIGHT + code, *map(str, (Path(tempscale.__file__).parent, *arguments))]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+# Writes units number 0, 1, ... of 200 items each, and says so after each.
+WRITER = """
+out, count = sys.argv[2], int(sys.argv[3])
+with Store(out) as store:
+    for number in range(count):
+        unit = Unit("m", "a", f"task {number}", "STS", "test", "default", "1.0", "all", "both", 8, "float32", "b")
+        store.add(unit, Measured(number, "x", "mean", "cpu", "{}", "", 0.0, 0), [Item(str(i), i, i / 7) for i in range(200)])
+        print(number, flush=True)
+"""
+
+
+def test_what_is_added_is_read_back(store):
+    assert not store.finished(A_UNIT)
+    store.add(A_UNIT, MEASURED, ITEMS)
+    assert store.finished(A_UNIT)
+    (row,) = store.units().to_dict("records")
+    assert row.pop("created").endswith("+00:00")
+    assert row == {"id": A_UNIT.id, **vars(A_UNIT), **vars(MEASURED)}
+    items = store.items(A_UNIT.id)
+    assert items.item.tolist() == ["0", "1", "2"]
+    assert items.tokens[:2].tolist() == [12, 7]
+    assert items.score[2] == 1 / 3, "to the last bit"
+    assert items.score.isna().tolist() == [False, True, False]
+    assert items.target.isna().tolist() == [False, False, True]
+    assert items.cluster[:2].tolist() == ["a", "a"]
+    assert items.cluster.isna()[2]
+
+
+def test_a_unit_without_items_is_a_unit(store):
+    store.add(A_UNIT, replace(MEASURED, statistic="none"), [])
+    assert store.finished(A_UNIT)
+    assert store.items(A_UNIT.id).empty
+
+
+def test_the_parts_of_a_task(store):
+    for split, subset, temperature in [
+        ("test", "en", "1.0"),
+        ("test", "de", "1.0"),
+        ("dev", "en", "1.0"),
+        ("test", "en", "0.9"),
+    ]:
+        unit = replace(A_UNIT, split=split, subset=subset, temperature=temperature)
+        store.add(unit, replace(MEASURED, scores=f"{split} {subset} {temperature}"), ITEMS)
+    with sqlite3.connect(store.path) as database:
+        database.execute("UPDATE unit SET main_score = 7 WHERE subset = 'de'")
+    database.close()
+    assert store.parts(replace(A_UNIT, split="", temperature="1.0")) == {
+        "test": {"en": ("test en 1.0", 1.5)},
+        "dev": {"en": ("dev en 1.0", 1.5)},
+    }
+
+
+@pytest.mark.parametrize("field", UNIT)
+def test_any_difference_is_another_unit(store, field):
+    store.add(A_UNIT, MEASURED, ITEMS)
+    other = replace(A_UNIT, **{field: 512 if field == "max_seq_length" else "other"})
+    assert not store.finished(other)
+    store.add(other, MEASURED, [])
+    assert len(store.units()) == 2
+    assert len(store.items(A_UNIT.id)) == 3
+
+
+def test_a_finished_unit_is_kept(store):
+    store.add(A_UNIT, MEASURED, ITEMS)
+    store.add(A_UNIT, replace(MEASURED, main_score=0.5), [])
+    assert store.units().main_score.tolist() == [0.25]
+    assert len(store.items(A_UNIT.id)) == 3
+
+
+ALTERATIONS = [
+    *(f"UPDATE unit SET {field} = 7" for field in [*UNIT, *(field.name for field in fields(Measured)), "created"]),
+    "UPDATE item SET score = 0.100001 WHERE position = 0",
+    "UPDATE item SET tokens = 13 WHERE position = 0",
+    "UPDATE item SET target = NULL WHERE position = 0",
+    "UPDATE item SET item = 'other' WHERE position = 0",
+    "UPDATE item SET position = 3 WHERE position = 0",
+    "DELETE FROM item WHERE position = 2",
+    "DELETE FROM item",
+    f"INSERT INTO item VALUES ('{A_UNIT.id}', 3, '3', 1, 1.0, 1.0, NULL)",
+]
+
+
+@pytest.mark.parametrize("alteration", ALTERATIONS)
+def test_an_altered_unit_does_not_count_and_is_replaced(store, alteration):
+    other = replace(A_UNIT, task="STS14")
+    store.add(A_UNIT, MEASURED, ITEMS)
+    with sqlite3.connect(store.path) as database:
+        database.execute(alteration)
+    database.close()
+    store.add(other, MEASURED, ITEMS)
+    assert not store.finished(A_UNIT)
+    assert store.units().id.tolist() == [other.id]
+    with pytest.raises(KeyError, match="no finished unit"):
+        store.items(A_UNIT.id)
+    store.add(A_UNIT, MEASURED, ITEMS)
+    assert store.finished(A_UNIT)
+    assert set(store.units().id) == {A_UNIT.id, other.id}
+    assert len(store.items(A_UNIT.id)) == 3
+
+
+def test_killed_while_writing_loses_no_finished_unit_and_keeps_no_half_one(tmp_path):
+    process = run(WRITER, tmp_path, 10_000)
+    for _ in range(20):
+        process.stdout.readline()
+    os.kill(process.pid, signal.SIGKILL)
+    said = 20 + len(process.communicate()[0].split())
+    with Store(tmp_path) as store:
+        units = store.units()
+        assert said <= len(units) <= said + 1
+        assert units.task.tolist() == [f"task {number}" for number in units.main_score.astype(int)]
+        stray = store._database.execute("SELECT count(*) FROM item").fetchone()[0]
+        assert stray == 200 * len(units)
+
+
+def test_killed_inside_a_transaction(tmp_path):
+    code = """
+store = Store(sys.argv[2])
+with store._transaction():
+    store._database.execute("DELETE FROM item")
+    store._database.execute("UPDATE unit SET main_score = 9")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with Store(tmp_path) as store:
+        store.add(A_UNIT, MEASURED, ITEMS)
+        with run(code, tmp_path) as process:
+            assert process.wait() == -signal.SIGKILL
+        assert store.finished(A_UNIT)
+        store.add(replace(A_UNIT, task="STS14"), MEASURED, [])
+        assert len(store.units()) == 2
+
+
+def test_several_processes_start_and_write_one_store_at_once(tmp_path):
+    processes = [run(WRITER, tmp_path / "new", 20) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    for process in processes:
+        process.stdout.close()
+    with Store(tmp_path / "new", create=False) as store:
+        assert sorted(store.units().main_score) == list(range(20))
+
+
+def test_a_full_disk_is_said_and_keeps_what_was_finished(store):
+    store.add(A_UNIT, MEASURED, ITEMS)
+    store._database.execute("PRAGMA max_page_count = 10")
+    with pytest.raises(OSError, match=r"cannot use .*\.sqlite \(database or disk is full\).* space left; .* is kept"):
+        store.add(replace(A_UNIT, task="large"), MEASURED, [Item(str(i), i, 0.0) for i in range(10_000)])
+    assert store.finished(A_UNIT)
+    assert len(store.units()) == 1
+
+
+def test_a_damaged_file_is_said_and_left_alone(tmp_path):
+    with Store(tmp_path) as store:
+        for number in range(50):
+            store.add(replace(A_UNIT, task=str(number)), MEASURED, ITEMS * 10)
+    path = tmp_path / FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(OSError, match=r"is damaged .* move it away and run again"), Store(tmp_path) as store:
+        store.units()
+    path.write_bytes(b"something else entirely" * 99)
+    with pytest.raises(OSError, match=r"is damaged \(file is not a database\)"):
+        Store(tmp_path)
+    assert path.read_bytes() == b"something else entirely" * 99
+
+
+def test_folders_that_cannot_be(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"no results in .*none: it has no results\.sqlite; `tempscale evaluate"
+    ):
+        Store(tmp_path / "none", create=False)
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot make the folder .*file \(File exists\): name another"):
+        Store(tmp_path / "file")
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(OSError, match=r"cannot use .* \(unable to open database file\)"):
+        Store(tmp_path)
+
+
+def test_a_later_version_is_not_touched(tmp_path):
+    with Store(tmp_path) as store:
+        store._database.execute("PRAGMA user_version = 3")
+    with pytest.raises(OSError, match=r"is of version 3, this tempscale reads 2: upgrade tempscale"):
+        Store(tmp_path)
+
+
+# A store of version 1, as tempscale wrote it: its schema, and the hashes that it had, in plain SQL.
+SCHEMA_1 = """
+CREATE TABLE unit (id TEXT PRIMARY KEY, model, model_hash, task, task_type, split, subset, temperature, layers, apply_to,
+    max_seq_length, dtype, data_hash, main_score, metric, statistic, device, versions, command, seconds, tokens, scores,
+    created, digest);
+CREATE TABLE item (unit TEXT, position INTEGER, item TEXT, tokens INTEGER, score REAL, target REAL,
+    PRIMARY KEY (unit, position)) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+FIELDS_1 = [
+    *("model", "model_hash", "task", "task_type", "split", "subset"),
+    *("temperature", "layers", "apply_to", "max_seq_length", "dtype", "data_hash"),
+]
+
+
+def write_version_1(folder, units):
+    folder.mkdir()
+    database = sqlite3.connect(folder / FILE)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.executescript(SCHEMA_1)
+    for unit in units:
+        described = {name: getattr(unit, name) for name in FIELDS_1}
+        unit_id = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+        row = [unit_id, *described.values(), *vars(MEASURED).values(), "2026-11-20T10:00:00+00:00"]
+        items = [["0", 12, 0.1, 5.0], ["1", 7, None, 0.0], ["2", None, 1 / 3, None]]
+        digest = hashlib.sha256(json.dumps([row, items]).encode()).hexdigest()
+        with database:
+            database.execute(f"INSERT INTO unit VALUES ({', '.join('?' * 24)})", [*row, digest])
+            database.executemany(
+                "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?)",
+                [(unit_id, position, *item) for position, item in enumerate(items)],
+            )
+    return database
+
+
+UNITS = [replace(A_UNIT, task=task) for task in ("STS12", "STS14", "STS16")]
+
+
+def test_a_store_of_version_1_is_brought_up_to_date(tmp_path):
+    out = tmp_path / "out"
+    database = write_version_1(out, UNITS)
+    with database:
+        database.execute("UPDATE unit SET main_score = 0.9 WHERE task = 'STS14'")
+    database.close()
+    for _ in range(2):
+        with Store(out, create=False) as store:
+            assert [store.finished(unit) for unit in UNITS] == [True, False, True], (
+                "an altered unit still does not count"
+            )
+            frame = store.units()
+            assert frame.task.tolist() == ["STS12", "STS16"] or frame.task.tolist() == ["STS16", "STS12"]
+            for row in frame.drop(columns=["id", "created", "task"]).to_dict("records"):
+                assert row == {k: v for k, v in (vars(A_UNIT) | vars(MEASURED)).items() if k != "task"}
+            assert (frame.created == "2026-11-20T10:00:00+00:00").all()
+            assert store.items(A_UNIT.id).score[2] == 1 / 3
+            assert store.items(A_UNIT.id).score.isna().tolist() == [False, True, False]
+            assert not store.finished(replace(A_UNIT, chunk_tokens=128)), "texts were read as a whole"
+    with Store(out) as store:
+        store.add(UNITS[1], MEASURED, ITEMS)
+        store.add(replace(A_UNIT, chunk_tokens=128), MEASURED, ITEMS)
+        assert len(store.units()) == 4
+    with Store(tmp_path / "new") as new, Store(out) as store:
+        new.add(A_UNIT, MEASURED, ITEMS)
+        query = "SELECT item, tokens, score, target FROM item WHERE unit = ? ORDER BY position"
+        rows = [each._database.execute(query, (A_UNIT.id,)).fetchall() for each in (new, store)]
+        assert rows[0] == rows[1], "the same rows under the same id as in a store that was made today"
+
+
+def test_bringing_a_store_up_to_date_is_done_as_a_whole_or_not_at_all(tmp_path):
+    write_version_1(tmp_path / "out", UNITS).close()
+    code = """
+import tempscale.evaluation.store
+def migrate(database):
+    tempscale.migration.from_version_1(database)
+    os.kill(os.getpid(), signal.SIGKILL)
+tempscale.evaluation.store.from_version_1 = migrate
+Store(sys.argv[2])
+"""
+    with run(code, tmp_path / "out") as process:
+        assert process.wait() == -signal.SIGKILL
+    database = sqlite3.connect(tmp_path / "out" / FILE)
+    assert database.execute("PRAGMA user_version").fetchone() == (1,)
+    assert "chunk_tokens" not in [row[1] for row in database.execute("PRAGMA table_info(unit)")]
+    database.close()
+    opening = "Store(sys.argv[2]).close()"
+    processes = [run(opening, tmp_path / "out") for _ in range(3)]
+    assert [process.wait() for process in processes] == [0] * 3
+    for process in processes:
+        process.stdout.close()
+    with Store(tmp_path / "out") as store:
+        assert len(store.units()) == 3

@@ -1,0 +1,445 @@
+"""filter_rate_qk and singular_patterns_qk against SciPy's dense SVD, closed forms and what a softmax cannot change."""
+
+import copy
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.special
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tempscale import filter_rate_qk, hc, singular_patterns_qk
+from tempscale.spectrum import from_queries_keys as blocked_attention
+
+seeds = st.integers(0, 2**32 - 1)
+sizes = st.integers(2, 60)
+
+
+def attention(q, k, temperature=1.0, bias=0.0, mask=None, causal=False, scale=None):
+    """Return A in float64 with plain NumPy, its rows and columns of padding left out."""
+    q, k, bias = np.asarray(q, float), np.asarray(k, float), np.asarray(bias)
+    if mask is not None:
+        q, k, bias = q[mask], k[mask], bias[np.ix_(mask, mask)] if bias.ndim else bias
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    logits = (scale * q @ k.T + bias) / temperature
+    if causal:
+        logits = np.where(np.tri(len(q), dtype=bool), logits, -np.inf)
+    return scipy.special.softmax(logits, axis=-1)
+
+
+def svdvals(a):
+    return scipy.linalg.svdvals(a - a.mean(0))
+
+
+def draw(seed, n, strength, d=5):
+    q, k = np.random.default_rng(seed).normal(size=(2, n, d))
+    return strength * q, k
+
+
+# Logits of structured attention: identity keys turn the queries into the logits themselves (scale = 1).
+def one_hot(columns, n):
+    return 60.0 * np.eye(n)[columns]
+
+
+n = 150
+rng = np.random.default_rng(0)
+STRUCTURES = {
+    "permutation": one_hot(rng.permutation(n), n),
+    "uniform": np.zeros((n, n)),
+    "one-hot, random": one_hot(rng.integers(n, size=n), n),
+    "one-hot, two columns": one_hot(rng.integers(2, size=n), n),
+    "one-hot, one column": one_hot(np.zeros(n, int), n),
+    "blocks of unequal size": 60.0 * (np.sort(rng.integers(7, size=n))[:, None] == np.sort(rng.integers(7, size=n))),
+    "soft blocks": 2.0 * (np.arange(n)[:, None] // 30 == np.arange(n) // 30),
+    "sink column": 9.0 * (np.arange(n) == 0) + rng.normal(size=(n, n)),
+    "sink column of half of the rows": 9.0 * np.outer(np.arange(n) % 2, np.arange(n) == 0),
+    "neighbours": -0.5 * (np.arange(n)[:, None] - np.arange(n)) ** 2,
+    "random, weak": 0.1 * rng.normal(size=(n, n)),
+    "random, strong": 6.0 * rng.normal(size=(n, n)),
+    "heavy tails": rng.standard_cauchy(size=(n, n)),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_structured_attention_against_scipy(structure, dtype):
+    logits = STRUCTURES[structure]
+    expected = svdvals(scipy.special.softmax(logits, axis=-1))[0]
+    as_queries = filter_rate_qk(logits.astype(dtype), np.eye(n, dtype=dtype), scale=1)
+    as_bias = filter_rate_qk(np.ones((n, 1), dtype), np.ones((n, 1), dtype), bias=logits.astype(dtype))
+    for rate in (as_queries, as_bias):
+        assert rate.dtype == dtype
+        # rounding: logits of 60 in float32 are known to 60 eps, and so are the weights
+        np.testing.assert_allclose(rate, expected, rtol=1e-4, atol=1e-5 if dtype == np.float32 else 1e-12)
+
+
+@given(seeds, sizes, st.sampled_from([0.01, 0.3, 1.0, 3.0, 30.0]), st.sampled_from([np.float32, np.float64]))
+def test_random_queries_and_keys_against_scipy(seed, n, strength, dtype):
+    q, k = draw(seed, n, strength)
+    q, k = q.astype(dtype), k.astype(dtype)
+    atol = 1e-5 if dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(filter_rate_qk(q, k), svdvals(attention(q, k))[0], rtol=1e-4, atol=atol)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("causal", [False, True])
+def test_long_texts_in_many_blocks_against_scipy(strength, causal):
+    """1100 tokens are too many for one block: 17 blocks of 64 rows and one of 12."""
+    q, k = (torch.from_numpy(x) for x in draw(1, 1100, strength, d=32))
+    expected = svdvals(attention(q, k, causal=causal))[0]
+    for dtype in (torch.float64, torch.float32):
+        rate = filter_rate_qk(q.to(dtype), k.to(dtype), causal=causal)
+        assert rate.item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 39, 40])
+@pytest.mark.parametrize("seed", range(4))
+def test_blocks_of_any_size_give_the_same(monkeypatch, seed, rows):
+    q, k = draw(seed, 40, 2.0)
+    mask = np.random.default_rng(seed).random(40) < 0.7
+    options = {"causal": bool(seed % 2), "mask": mask, "bias": draw(seed, 40, 1.0, d=40)[0]}
+    whole = filter_rate_qk(q, k, **options)
+    monkeypatch.setitem(blocked_attention._WHOLE, "cpu", 1)
+    monkeypatch.setitem(blocked_attention._ROWS, "cpu", rows)
+    np.testing.assert_allclose(filter_rate_qk(q, k, **options), whole, rtol=1e-4)
+    np.testing.assert_allclose(whole, svdvals(attention(q, k, **options))[0], rtol=1e-4, atol=1e-12)
+
+
+@given(seeds, sizes, st.floats(-50, 50))
+def test_a_shift_of_the_logits_changes_nothing(seed, n, shift):
+    """Neither a constant for all logits, nor one for each row, nor a vector added to all keys."""
+    q, k = draw(seed, n, 1.5)
+    rate = filter_rate_qk(q, k)
+    rows = np.random.default_rng(seed).normal(size=(n, 1)) * shift
+    for shifted in (filter_rate_qk(q, k, bias=np.array([[shift]])), filter_rate_qk(q, k, bias=rows)):
+        np.testing.assert_allclose(shifted, rate, rtol=2e-4, atol=1e-10)
+    np.testing.assert_allclose(filter_rate_qk(q, k + shift), rate, rtol=2e-4, atol=1e-10)
+
+
+@given(seeds, sizes)
+def test_a_permutation_of_the_tokens_changes_nothing(seed, n):
+    q, k = draw(seed, n, 1.5)
+    order = np.random.default_rng(seed).permutation(n)
+    np.testing.assert_allclose(filter_rate_qk(q[order], k[order]), filter_rate_qk(q, k), rtol=2e-4, atol=1e-12)
+
+
+@given(seeds, sizes)
+def test_high_temperatures_lead_to_zero(seed, n):
+    """At high temperatures A = J + (S - row means)(I - J) / (n tau) + O(1/tau^2): the rate falls like 1/tau, to 0."""
+    q, k = draw(seed, n, 1.0)
+    rates = filter_rate_qk(q, k, temperature=[1e3, 1e4, 1e30])
+    first_order = scipy.linalg.svdvals(hc(hc(q @ k.T / np.sqrt(5)).T))[0] / n
+    np.testing.assert_allclose(rates[:2] * [1e3, 1e4], first_order, rtol=0.02, atol=1e-9)
+    assert rates[2] == 0
+
+
+@given(seeds, sizes, st.integers(1, 4), st.floats(0.1, 5))
+def test_theorem_2_for_any_signal_and_weights(seed, n, d, strength):
+    """‖HC[A x W]‖ ≤ σₐ ‖HC[x]‖ ‖W‖₂, in the Frobenius norm; the constant signal stays: A1 = 1."""
+    q, k = draw(seed, n, strength)
+    x, w = np.random.default_rng(seed).normal(size=(n, d)), np.random.default_rng(seed).normal(size=(d, d))
+    a = attention(q, k)
+    np.testing.assert_allclose(a @ np.ones(n), 1)
+    bound = filter_rate_qk(q, k) * np.linalg.norm(hc(x)) * np.linalg.norm(w, 2)
+    assert np.linalg.norm(hc(a @ x @ w)) <= bound * (1 + 1e-4) + 1e-12
+
+
+@given(seeds, sizes, st.floats(0.1, 10))
+def test_the_rate_is_at_most_the_frobenius_norm_and_the_root_of_the_largest_column(seed, n, strength):
+    q, k = draw(seed, n, strength)
+    a = attention(q, k)
+    rate = filter_rate_qk(q, k)
+    assert rate <= np.linalg.norm(hc(a)) * (1 + 1e-9)
+    assert rate <= np.sqrt(a.sum(0).max()) * (1 + 1e-9)
+
+
+@given(seeds, st.floats(0.05, 20), st.booleans())
+def test_scale_and_temperature_divide_all_logits(seed, temperature, with_bias):
+    q, k = draw(seed, 30, 1.0)
+    bias = draw(seed, 30, 1.0, d=30)[0] if with_bias else np.zeros((1, 1))
+    rate = filter_rate_qk(q, k, scale=0.7, temperature=temperature, bias=bias)
+    expected = svdvals(attention(q, k, temperature, bias, scale=0.7))[0]
+    np.testing.assert_allclose(rate, expected, rtol=1e-4)
+
+
+def test_many_temperatures_get_a_leading_axis():
+    q, k = torch.randn(2, 2, 3, 40, 8)
+    temperatures = [0.25, 1.0, 4.0]
+    swept = filter_rate_qk(q, k, temperature=temperatures)
+    assert swept.shape == (3, 2, 3)
+    torch.testing.assert_close(filter_rate_qk(q, k, temperature=torch.tensor(temperatures)), swept)
+    torch.testing.assert_close(filter_rate_qk(q, k, temperature=np.array(temperatures)), swept)
+    for rates, temperature in zip(swept, temperatures, strict=True):
+        torch.testing.assert_close(filter_rate_qk(q, k, temperature=temperature), rates)
+    assert singular_patterns_qk(q, k, 4, temperature=temperatures).right.shape == (3, 2, 3, 40, 4)
+    assert filter_rate_qk(q, k, temperature=torch.tensor(0.25)).shape == (2, 3)
+
+
+def test_padding_is_no_part_of_the_text():
+    """A padded text has the rate of the text alone, wherever the padding is and whatever stands in it, nan even."""
+    q, k = torch.randn(2, 3, 2, 50, 8, dtype=torch.float64)
+    mask = torch.zeros(3, 1, 50, dtype=torch.bool)
+    mask[0, :, :20], mask[1, :, 45:], mask[2, :, ::3] = True, True, True  # right, left, scattered
+    q[~mask.expand(3, 2, 50)], k[~mask.expand(3, 2, 50)] = torch.nan, torch.inf
+    for causal in (False, True):
+        rates = filter_rate_qk(q, k, mask=mask, causal=causal)
+        found = singular_patterns_qk(q, k, 4, mask=mask, causal=causal)
+        for text in range(3):
+            for head in range(2):
+                real = mask[text, 0]
+                alone = filter_rate_qk(q[text, head, real], k[text, head, real], causal=causal)
+                expected = svdvals(attention(q[text, head], k[text, head], mask=real.numpy(), causal=causal))
+                assert rates[text, head].item() == pytest.approx(expected[0], rel=1e-4)
+                assert rates[text, head].item() == pytest.approx(alone.item(), rel=1e-4)
+                np.testing.assert_allclose(found.values[text, head], expected[:4], atol=1e-4 * expected[0])
+                assert not found.left[text, head, ~real].any()
+                assert not found.right[text, head, ~real].any()
+
+
+def test_a_bias_of_any_shape_or_a_function_of_the_positions():
+    q, k = torch.randn(2, 2, 3, 40, 8, dtype=torch.float64)
+    slopes = torch.tensor([0.1, 0.5, 2.0], dtype=torch.float64)[:, None, None]
+    positions = torch.arange(40)
+    stored = -slopes * (positions[:, None] - positions).abs()
+    for bias in (stored, lambda i, j: -slopes * (i - j).abs(), stored.expand(2, 3, 40, 40)):
+        for causal in (False, True):
+            rates = filter_rate_qk(q, k, bias=bias, causal=causal)
+            for text in range(2):
+                for head in range(3):
+                    expected = svdvals(attention(q[text, head], k[text, head], bias=stored[head], causal=causal))[0]
+                    assert rates[text, head].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_mask_in_the_bias_is_a_mask():
+    q, k = torch.randn(2, 40, 8, dtype=torch.float64)
+    hidden = torch.ones(40, 40, dtype=torch.bool).triu(1)
+    expected = filter_rate_qk(q, k, causal=True, temperature=0.5)
+    for value in (-torch.inf, torch.finfo(torch.float32).min):
+        bias = torch.zeros(40, 40, dtype=torch.float64).masked_fill(hidden, value)
+        torch.testing.assert_close(filter_rate_qk(q, k, bias=bias, temperature=0.5), expected, rtol=2e-4, atol=0)
+
+
+@pytest.mark.parametrize("count", [1, 3, 20])
+@pytest.mark.parametrize("strength", [0.5, 2.0, 6.0])
+def test_patterns_are_singular_triplets(count, strength):
+    q, k = (torch.from_numpy(x) for x in draw(3, 200, strength, d=16))
+    values, left, right = singular_patterns_qk(q, k, count, tol=1e-8)
+    centred = hc(torch.from_numpy(attention(q, k)))
+    np.testing.assert_allclose(values, svdvals(attention(q, k))[:count], rtol=1e-7)
+    torch.testing.assert_close(centred @ right, left * values, atol=1e-9, rtol=0)
+    torch.testing.assert_close(centred.mT @ left, right * values, atol=1e-4, rtol=0)  # the root of 1e-8
+    for vectors in (left, right):
+        torch.testing.assert_close(vectors.mT @ vectors, torch.eye(count, dtype=torch.float64), atol=1e-9, rtol=0)
+        torch.testing.assert_close(vectors.sum(-2), torch.zeros(count, dtype=torch.float64), atol=1e-9, rtol=0)
+    assert (right.gather(-2, right.abs().argmax(-2, keepdim=True)) > 0).all()
+
+
+def test_heads_of_a_real_model(minilm):
+    """Every head of all-MiniLM-L6-v2 on two padded texts, queries and keys read from its projections."""
+    # a copy, since asking for hidden states leaves hooks behind
+    transformer = copy.deepcopy(minilm[0].auto_model)
+    texts = ["Return the singular value decomposition of a matrix. " * 12, "A short text, padded to the long one."]
+    tokens = minilm.tokenizer(texts, padding=True, return_tensors="pt")
+    real = tokens["attention_mask"].bool()
+    with torch.inference_mode():
+        states = transformer(**tokens, output_hidden_states=True).hidden_states
+        for layer, state in zip(transformer.encoder.layer, states, strict=False):
+            module = layer.attention.self
+            q, k = (project(state).unflatten(-1, (12, -1)).transpose(-2, -3) for project in (module.query, module.key))
+            rates = filter_rate_qk(q, k, mask=real[:, None])
+            assert rates.shape == (2, 12)
+            for text in range(2):
+                for head in range(12):
+                    expected = svdvals(attention(q[text, head], k[text, head], mask=real[text].numpy()))[0]
+                    assert rates[text, head].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_one_token_and_equal_keys_have_rate_zero():
+    assert filter_rate_qk(np.ones((1, 4)), np.ones((1, 4))) == 0
+    for n in (2, 33, 400):
+        q, k = torch.randn(n, 8) * 30, torch.randn(1, 8).expand(n, 8) * 30
+        assert filter_rate_qk(q, k).item() == 0
+        assert filter_rate_qk(q, k, causal=True).item() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    q, k = torch.randn(2, 50, 8).to(dtype)
+    rate = filter_rate_qk(q, k)
+    assert rate.dtype == torch.float32
+    torch.testing.assert_close(rate, filter_rate_qk(q.float(), k.float()))
+
+
+def test_nothing_is_changed_and_the_global_generator_is_left_alone():
+    q, k = torch.randn(2, 3, 50, 8, requires_grad=True)
+    mask, bias = torch.ones(50, dtype=torch.bool), torch.zeros(50, 50)
+    state, copies = torch.get_rng_state(), [x.detach().clone() for x in (q, k, mask, bias)]
+    first = filter_rate_qk(q, k, mask=mask, bias=bias)
+    assert not first.requires_grad
+    assert torch.equal(first, filter_rate_qk(q, k, mask=mask, bias=bias))
+    assert torch.equal(state, torch.get_rng_state())
+    for before, after in zip(copies, (q, k, mask, bias), strict=True):
+        assert torch.equal(before, after)
+
+
+def ask(shape=(6, 4), **options):
+    return filter_rate_qk(torch.randn(shape), torch.randn(shape), **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: filter_rate_qk(torch.ones(3, 2).long(), torch.ones(3, 2)), "not torch.int64: convert them first"),
+        (lambda: filter_rate_qk(torch.ones(8, 6, 4), torch.ones(2, 6, 4)), "repeat grouped key heads first"),
+        (lambda: filter_rate_qk(torch.ones(6, 4), torch.ones(6, 4).double()), "and one dtype"),
+        (lambda: ask((0, 4)), r"with n >= 1 tokens on axis -2, not \(0, 4\)"),
+        (lambda: ask(scale=float("nan")), "scale=nan, but the logits need a finite factor"),
+        (lambda: ask(temperature=0.0), "temperature=0.0, but a temperature is a finite positive number"),
+        (lambda: ask(temperature=[1.0, float("inf")]), "a temperature is a finite positive number"),
+        (lambda: ask(temperature=[]), "expected a number or a 1-D sequence of numbers"),
+        (lambda: ask(temperature=torch.ones(2, 2)), r"shape \(2, 2\): expected a number or a 1-D sequence"),
+        (lambda: ask(mask=torch.ones(6)), r"expected a boolean mask.*convert it with .bool\(\)"),
+        (lambda: ask(mask=torch.ones(5, dtype=torch.bool)), r"mask of shape \(5,\) cannot be broadcast to \(6,\)"),
+        (lambda: ask((2, 6, 4), mask=torch.eye(2, 6).bool() & (torch.arange(2) == 0)[:, None]), r"text \(1,\) is real"),
+        (lambda: ask(bias=torch.ones(5, 6)), r"bias of shape \(5, 6\) cannot be broadcast to \(6, 6\)"),
+        (lambda: ask(bias=lambda i, j: torch.ones(2, 2)), r"bias of shape \(2, 2\) cannot be broadcast to \(6, 6\)"),
+        (lambda: ask(bias=torch.full((6, 6), -torch.inf)), "leave at least one key that bias does not mask"),
+        (lambda: filter_rate_qk(torch.full((6, 4), torch.nan), torch.ones(6, 4)), "its logits are not finite"),
+        (lambda: ask(tol=1e-9), r"tol=1e-09 .* 4.8e-07 <= tol < 1, which torch.float32 can resolve"),
+        (lambda: ask(max_passes=0), "max_passes=0: expected .* at least one pass"),
+        (
+            lambda: singular_patterns_qk(torch.ones(3, 2), torch.ones(3, 2), 3),
+            "count=3, but the 3 tokens .* have 1 to 2",
+        ),
+    ],
+)
+def test_refusals_name_the_value_and_the_remedy(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_tolerance_that_is_not_reached_is_an_error():
+    q, k = (torch.from_numpy(x) for x in draw(0, 500, 1.0, d=64))
+    with pytest.raises(RuntimeError, match=r"relative error of .* in 2 passes, not tol=1.0e-10: allow more passes"):
+        filter_rate_qk(q, k, tol=1e-10, max_passes=2)
+
+
+@given(seeds, sizes, st.integers(1, 4))
+def test_theorem_2_is_attained_by_top_patterns_and_by_nothing_else(seed, n, d):
+    q, k = draw(seed, n, 1.0)
+    a = attention(q, k)
+    rng = np.random.default_rng(seed)
+    w, constant = rng.normal(size=(d, d)), rng.normal(size=(1, d))
+    _, sigma, vt = scipy.linalg.svd(a - a.mean(0))
+    left, stretch, _ = scipy.linalg.svd(w)
+
+    def gain(x):
+        return np.linalg.norm(hc(a @ x @ w)) / np.linalg.norm(hc(x))
+
+    bound = sigma[0] * stretch[0]
+    assert gain(np.outer(vt[0], left[:, 0]) + constant) == pytest.approx(bound)
+    # a little of another pattern, or of another direction: less by the second order
+    if n > 2:
+        expected = stretch[0] * np.sqrt((sigma[0] ** 2 + 0.01 * sigma[1] ** 2) / 1.01)
+        assert gain(np.outer(vt[0] + 0.1 * vt[1], left[:, 0])) == pytest.approx(expected)
+    if d > 1:
+        expected = sigma[0] * np.sqrt((stretch[0] ** 2 + 0.01 * stretch[1] ** 2) / 1.01)
+        assert gain(np.outer(vt[0], left[:, 0] + 0.1 * left[:, 1])) == pytest.approx(expected)
+
+
+@given(seeds, st.integers(2, 30), st.integers(1, 4))
+def test_both_bounds_for_several_heads(seed, n, count):
+    rng = np.random.default_rng(seed)
+    a = [attention(*draw(seed + head, n, 1.5)) for head in range(count)]
+    x, value, out = rng.normal(size=(n, 6)), rng.normal(size=(count, 6, 3)), rng.normal(size=(count, 3, 6))
+    y = sum(a[h] @ x @ value[h] @ out[h] for h in range(count))
+    rates = np.array([svdvals(b)[0] for b in a])
+    summed = sum(rates[h] * np.linalg.norm(value[h] @ out[h], 2) for h in range(count))
+    squared = np.linalg.norm(np.concatenate(out), 2) * np.linalg.norm(rates * np.linalg.norm(value, 2, (1, 2)))
+    assert np.linalg.norm(hc(y)) <= min(summed, squared) * np.linalg.norm(hc(x)) * (1 + 1e-12)
+
+
+@given(seeds, st.integers(2, 20))
+def test_rates_of_products(seed, n):
+    a, b = attention(*draw(seed, n, 2.0)), attention(*draw(seed + 1, n, 2.0))
+    assert svdvals(b @ a)[0] <= svdvals(b)[0] * svdvals(a)[0] * (1 + 1e-9) + 1e-14
+
+
+@given(seeds, st.integers(3, 30), st.integers(0, 12))
+def test_convergence_of_power_iteration(seed, n, steps):
+    b = hc(attention(*draw(seed, n, 1.5)))
+    _, sigma, vt = scipy.linalg.svd(b)
+    v = np.random.default_rng(seed + 1).normal(size=n)
+    v /= np.linalg.norm(v)
+    tangent = 1 / (vt[0] @ v) ** 2 - 1
+    for _ in range(steps):
+        v = b.T @ (b @ v)
+        v /= np.linalg.norm(v)
+    lower = sigma[0] / np.sqrt(1 + tangent * (sigma[1] / sigma[0]) ** (4 * steps))
+    assert lower * (1 - 1e-9) <= np.linalg.norm(b @ v) <= sigma[0] * (1 + 1e-9)
+
+
+def test_no_tensor_is_as_large_as_the_matrix():
+    class Largest(TorchDispatchMode):
+        size = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            for tensor in tree_leaves(result):
+                if isinstance(tensor, torch.Tensor):
+                    self.size = max(self.size, tensor.untyped_storage().nbytes())
+            return result
+
+    q, k = torch.randn(2, 3000, 16)
+    with Largest() as seen:
+        filter_rate_qk(q, k, bias=lambda i, j: -0.01 * (i - j).abs(), causal=True)
+    assert seen.size < 4 * 3000**2 / 10
+    with Largest() as seen:
+        attention = (q @ k.mT).softmax(-1)
+    assert seen.size == 4 * attention.numel()
+
+
+@given(seeds, st.integers(2, 60))
+def test_one_pass_gives_both_products(seed, n):
+    q, k = draw(seed, n, 1.5)
+    b = hc(attention(q, k))
+    real = torch.ones(1, n, dtype=torch.bool)
+    scaled, keys = torch.from_numpy(q / np.sqrt(5))[None], torch.from_numpy(k)[None]
+    operator = blocked_attention.CentredAttention(scaled, keys, None, real, causal=False)
+    v = np.random.default_rng(seed).normal(size=(n, 3))
+    for _ in range(2):  # the first pass finds the normalisers, the others use them
+        u, w = operator.gram(torch.from_numpy(v)[None])
+        np.testing.assert_allclose(u[0], b @ v, atol=1e-12)
+        np.testing.assert_allclose(w[0], b.T @ b @ v, atol=1e-12)
+    np.testing.assert_allclose(operator._column_mass[0, :, 0], attention(q, k).sum(0), atol=1e-12)
+
+
+@given(seeds, st.integers(2, 30), st.floats(1e-6, 1))
+def test_what_the_residual_proves(seed, n, noise):
+    b = hc(attention(*draw(seed, n, 1.5)))
+    rng = np.random.default_rng(seed)
+    _, sigma, vt = scipy.linalg.svd(b)
+    v = vt[rng.integers(n)] + noise * rng.normal(size=n)
+    v /= np.linalg.norm(v)
+    square = np.linalg.norm(b @ v) ** 2
+    residual = np.linalg.norm(b.T @ b @ v - square * v)
+    distance = np.sort(np.abs(sigma**2 - square))
+    assert distance[0] <= residual * (1 + 1e-9) + 1e-14
+    assert distance[0] * distance[1] <= residual**2 * (1 + 1e-6) + 1e-14
+    assert np.sqrt(square) <= sigma[0] * (1 + 1e-12)
+
+
+@given(seeds, st.integers(2, 40), st.floats(0, 8))
+def test_column_mass_bounds_the_rate_from_both_sides(seed, n, strength):
+    a = attention(*draw(seed, n, strength))
+    square = svdvals(a)[0] ** 2
+    assert (a.var(0) * n * n / (n - 1)).max() <= square * (1 + 1e-9) + 1e-14
+    assert square <= a.sum(0).max() * (1 + 1e-9)
+    # doubly stochastic: a mean of permutations
+    rng = np.random.default_rng(seed)
+    doubly = np.mean([np.eye(n)[rng.permutation(n)] for _ in range(3)], axis=0)
+    assert svdvals(doubly)[0] <= 1 + 1e-12

@@ -1,0 +1,39 @@
+"""A book of one page, built with the real configuration, to see what fails a build."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class TinyBook:
+    """A folder with one chapter, one package file and one test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("_config.yml", "pyproject.toml", "book/_ext", "book/_static", "book/references.bib"):
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+            (folder / name).parent.mkdir(exist_ok=True)
+            copy(ROOT / name, folder / name)
+        self.write("_toc.yml", "format: jb-book\nroot: book/index\n")
+        self.write("requirements.lock", "")
+        self.write("tempscale/__init__.py", '"""A package."""\n')
+        self.write("tests/test_toy.py", "def test_true():\n    assert True\n")
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).parent.mkdir(exist_ok=True)
+        (self.folder / name).write_text(text, "utf-8")
+
+    def build(self) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-W", "-n", "--keep-going"],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(self.folder)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
