@@ -14,7 +14,7 @@ from tempscale.models import load_model
 from tempscale.patching.fold import fold
 from tempscale.patching.patch import Patch, patch
 from tempscale.patching.recorder import UnsupportedModelError
-from tempscale.patching.schedules import Constant, LengthRule, LogLength, PerLayer
+from tempscale.patching.schedules import LengthRule, LogLength, PerLayer
 from tempscale.probing.probe import probe
 from tempscale.probing.rate_matched import RateMatched
 from tempscale.spectrum.from_queries_keys import SingularPatterns, filter_rate_qk, singular_patterns_qk
@@ -34,7 +34,6 @@ __version__ = "0.2.0"
 __all__ = [
     "AllButTheTop",
     "Centring",
-    "Constant",
     "EvaluationError",
     "LengthRule",
     "LogLength",

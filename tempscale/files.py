@@ -73,10 +73,10 @@ def write_table(table: "pd.DataFrame", path: Path, about: dict[str, str], *, dig
     """Write a table as CSV, below a comment line for each fact: `pandas.read_csv(path, comment="#")`.
 
     Args:
-        table: its index is left out.
-        path: of the file.
-        about: the facts by name.
-        digits: significant ones of a number.
+        table: table to write, without its index.
+        path: path of the file.
+        about: facts by name.
+        digits: number of significant digits.
 
     >>> import pandas, tempfile
     >>> path = Path(tempfile.mkdtemp()) / "table.csv"

@@ -33,11 +33,11 @@ def load_model(
 
     Args:
         name: "minilm" for the packaged all-MiniLM-L6-v2 (no network), else a local folder or a hub id.
-        device: "cpu", "cuda", ...; the best one available by default.
-        dtype: of the weights, a torch.dtype or its name ("float32", "bfloat16"); the checkpoint's by default.
-        max_seq_length: tokens after which a text is cut, special tokens included; by default what the model's authors
-            set, which is often below what its positions allow (MiniLM: 256 of 512).
-        trust_remote_code: run Python code that comes with the model. Off unless asked for.
+        device: name of the device, such as "cpu" or "cuda"; the best one available by default.
+        dtype: type of the weights, a torch.dtype or its name ("float32", "bfloat16"); the checkpoint's by default.
+        max_seq_length: length at which a text is cut, in tokens, special tokens included; by default what the model's
+            authors set, which is often below what its positions allow (MiniLM: 256 of 512).
+        trust_remote_code: whether Python code that comes with the model may run.
 
     Returns:
         A SentenceTransformer in evaluation mode.
@@ -103,16 +103,22 @@ def max_positions(model: "SentenceTransformer") -> int | None:
     512
     """
     positions = getattr(model[0].auto_model.config, "max_position_embeddings", None)
-    if positions is None:
-        return None
-    # RoBERTa, XLM-R and MPNet count positions from padding_idx + 1.
+    return None if positions is None else int(positions) - position_offset(model)
+
+
+def position_offset(model: "SentenceTransformer") -> int:
+    """Return the position of a text's first token: RoBERTa, XLM-R and MPNet count from padding_idx + 1, others from 0.
+
+    >>> position_offset(load_model("minilm"))
+    0
+    """
     table = getattr(getattr(model[0].auto_model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)
-    return int(positions) if padding is None else int(positions) - padding - 1
+    padding_idx = getattr(table, "padding_idx", None)
+    return 0 if padding_idx is None else int(padding_idx) + 1
 
 
 def set_max_seq_length(model: "SentenceTransformer", name: str, length: int) -> None:
-    """Cut texts after so many tokens, or raise ValueError if the model has no positions for them."""
+    """Let the model read at most `length` tokens of a text, or raise ValueError if it has no positions for them."""
     limit = max_positions(model)
     if length < 1 or (limit is not None and length > limit):
         raise ValueError(

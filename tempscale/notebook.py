@@ -1,4 +1,4 @@
-"""What the book's chapters share: one look for figures, numbers for the prose, and a slider that needs no kernel."""
+"""What the book's chapters share: numbers for the prose, measured results, and a slider that needs no kernel."""
 
 import base64
 import importlib.resources
@@ -35,7 +35,7 @@ def read_results(name: str) -> "pd.DataFrame":
     """Return a table of measured results: the book's own file, or, in a notebook by itself, the repository's.
 
     Args:
-        name: of a CSV file in book/results, which begins with comment lines that say what it was made with.
+        name: name of a CSV file in book/results, which begins with comment lines that say what it was made with.
 
     Raises:
         OSError: neither is there.
@@ -59,11 +59,11 @@ def slider(
     """Return a slider over precomputed heat maps: one self-contained piece of HTML, without kernel or network.
 
     Args:
-        name: unique on the page; letters, digits and hyphens.
-        label: what the slider moves, such as "temperature".
-        values: the slider's positions, (t,).
-        panels: by title, (t, rows, columns) non-negative values; colours run from 0 to the panel's maximum.
-        readouts: by title, (t,) numbers shown below.
+        name: identifier of letters, digits and hyphens, unique on the page.
+        label: name of what the slider moves, such as "temperature".
+        values: (t,) positions of the slider.
+        panels: (t, rows, columns) non-negative values, by title; colours run from 0 to the panel's maximum.
+        readouts: (t,) numbers to show below, by title.
 
     Raises:
         ValueError: a panel or readout whose first axis is not as long as `values`, or negative or non-finite values.

@@ -1,5 +1,7 @@
 """The repository's own promises: one lock, one address, a light import, names as in the public contract."""
 
+import ast
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -80,7 +82,7 @@ HEAVY = (
 
 
 def imported(code):
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
     return result.stdout.split()
 
 
@@ -99,12 +101,40 @@ def test_public_names_are_listed_and_exist():
         assert getattr(tempscale, name).__doc__
 
 
-def test_the_package_imports_nothing_from_the_book():
-    for path in (ROOT / "tempscale").rglob("*.py"):
-        assert "from book" not in path.read_text()
-        assert "import book" not in path.read_text()
+def imports(path):
+    """Return the full names that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
 
 
-def test_modules_stay_small():
+def test_the_package_imports_nothing_from_the_book_or_the_tests(tmp_path):
+    outside = ("book", "support", "tests")
     for path in (ROOT / "tempscale").rglob("*.py"):
-        assert len(path.read_text().splitlines()) <= 250, f"{path.name}: find the second idea in it"
+        assert not [name for name in imports(path) if name.split(".")[0] in outside], path
+    (tmp_path / "module.py").write_text("def f():\n    from book.results import x\n")
+    assert imports(tmp_path / "module.py") == {"book.results.x"}, "also inside a function"
+
+
+def test_no_module_or_room_at_the_top_is_hidden_by_a_public_name():
+    top = {path.stem for path in (ROOT / "tempscale").iterdir()}
+    assert {"patching", "spectrum", "models"} <= top
+    assert not top & set(tempscale.__all__)
+    for name in top - {"__init__", "__pycache__", "py", "slider"}:
+        assert getattr(importlib.import_module(f"tempscale.{name}"), "__file__", None)
+
+
+ROOMS = sorted(path.parent.name for path in (ROOT / "tempscale").glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_says_what_it_is_for_and_names_its_modules(room):
+    folder = ROOT / "tempscale" / room
+    (docstring,) = ast.parse((folder / "__init__.py").read_text("utf-8")).body
+    assert isinstance(docstring, ast.Expr), "a docstring, and no imports: nothing is hidden"
+    for module in folder.glob("[!_]*.py"):
+        assert f"`{module.stem}`" in docstring.value.value or f"`{module.stem}." in docstring.value.value, module

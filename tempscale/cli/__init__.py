@@ -1,4 +1,5 @@
-"""The `tempscale` command, a module for each subcommand; start with `app`. Nothing imports it.
+"""The `tempscale` command. Nothing imports it.
 
-`shared` holds what the commands have in common, `schedule_parser` reads temperatures as they are written.
+Start with `app`; every subcommand that is longer than a page has a module of its own: `diagnose`, `spectrum`, `evaluate`,
+`compare`. `shared` holds what they have in common, and `schedule_parser` reads temperatures as they are written.
 """

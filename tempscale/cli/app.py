@@ -3,24 +3,28 @@
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from tempscale.cli.compare import compare
 from tempscale.cli.diagnose import diagnose
 from tempscale.cli.evaluate import evaluate
-from tempscale.cli.shared import Model, one_sentence, wrong_argument
+from tempscale.cli.shared import Model, exit_on_user_error, wrong_argument
 from tempscale.cli.spectrum import spectrum
+from tempscale.evaluation.identity import versions
 from tempscale.files import check_new_folder, new_folder
+from tempscale.models import load_model
+from tempscale.patching.fold import fold as fold_weights
+from tempscale.patching.patch import patch
+from tempscale.patching.schedules import check_number
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 def _print_versions(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        for package in ("tempscale", "torch", "transformers", "sentence-transformers"):
-            typer.echo(f"{package} {version(package)}")
+        for package, version in versions().items():
+            typer.echo(f"{package} {version}")
         raise typer.Exit
 
 
@@ -44,26 +48,22 @@ def fold(
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist, or be empty.")],
 ) -> None:
     """Write a temperature into the weights of a model, and save it: it is then served without tempscale."""
-    import numpy as np
-
-    import tempscale
-
     try:
-        tempscale.Constant(temperature)
+        check_number(temperature)
         check_new_folder(out)
     except ValueError as error:
         wrong_argument(str(error))
     texts = ["A short text.", "A longer one, of several sentences. " * 20]
-    with one_sentence():
+    with exit_on_user_error():
         typer.echo(f"Loading {model}", err=True)
-        loaded = tempscale.load_model(model)
-        with tempscale.patch(loaded, temperature) as active:
+        loaded = load_model(model)
+        with patch(loaded, temperature) as active:
             layers, patched = len(active.sites), loaded.encode(texts)
-        tempscale.fold(loaded, temperature)
+        fold_weights(loaded, temperature)
         typer.echo(f"Saving to {out}", err=True)
         with new_folder(out) as folder:
             loaded.save_pretrained(str(folder))
-        difference = np.abs(tempscale.load_model(str(out)).encode(texts) - patched).max()
+        difference = np.abs(load_model(str(out)).encode(texts) - patched).max()
     typer.echo(
         f"{out}: temperature {temperature:g} in {layers} layers of {type(loaded[0].auto_model).__name__}; "
         f"loaded again, its embeddings differ from the patched model's by {difference:.1e} at most."

@@ -1,7 +1,5 @@
 """`tempscale compare`: the comparison as a table, CSV, Markdown or JSON."""
 
-import shlex
-import sys
 import warnings
 from collections.abc import Mapping
 from enum import StrEnum
@@ -11,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tempscale.cli.shared import one_sentence, wrong_argument
-from tempscale.comparison.matching import ChoiceError, Setting
+from tempscale.cli.shared import exit_on_user_error, table_console, wrong_argument
+from tempscale.comparison.matching import ChoiceError
+from tempscale.evaluation.identity import command_line
+from tempscale.evaluation.store import Setting
 from tempscale.files import check_new_folder
 from tempscale.patching.schedules import check_number
 
@@ -31,7 +31,9 @@ class Format(StrEnum):
 
 def compare(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that tempscale evaluate wrote.")],
-    tasks: Annotated[str | None, typer.Option(help="Only these, such as 'STS12,SciFact'; all by default.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks to compare on, such as 'STS12,SciFact'; all by default.")
+    ] = None,
     against: Annotated[
         str | None, typer.Option(help="A model in the folder whose baseline the other models are compared with.")
     ] = None,
@@ -68,7 +70,7 @@ def compare(
     from tempscale.comparison.publish import publish
     from tempscale.evaluation.tasks import split_names
 
-    with one_sentence(), warnings.catch_warnings(record=True) as caught:
+    with exit_on_user_error(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         chosen = None if tasks is None else split_names(tasks)
         try:
@@ -76,7 +78,7 @@ def compare(
         except ChoiceError as error:
             wrong_argument(str(error))
         if out is not None:
-            about = {"command": shlex.join(["tempscale", *sys.argv[1:]]), "tempscale": version("tempscale")}
+            about = {"command": command_line(), "tempscale": version("tempscale")}
             publish(frame, directory, out, about, tasks=chosen, items=items)
     for warning in caught:
         typer.echo(f"tempscale: {warning.message}", err=True)
@@ -110,7 +112,7 @@ def readable(frame: "pd.DataFrame") -> dict[str, list[tuple[str, ...]]]:
                 row["scope"],
                 task,
                 row["tokens"],
-                setting.label,
+                setting.label or "chosen",
                 str(row["items"]),
                 f"{row['baseline']:.4f}",
                 f"{row['difference']:+.4f}",
@@ -134,13 +136,10 @@ def _markdown(frame: "pd.DataFrame") -> str:
 
 
 def _print_tables(frame: "pd.DataFrame") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)  # a file or a pipe has no width of its own
+    console = table_console()
     for title, rows in readable(frame).items():
         table = Table(title=Text(title), caption="* p at most 0.05 after Holm's correction", caption_justify="left")
         for number, heading in enumerate(HEADINGS):

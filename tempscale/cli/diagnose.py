@@ -1,13 +1,16 @@
 """`tempscale diagnose`: is there length collapse in a model on given texts?"""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tempscale.cli.shared import Model, numbers, one_sentence, wrong_argument
+from tempscale.cli.shared import Column, Model, exit_on_user_error, given_texts, parse_numbers, wrong_argument
 from tempscale.files import check_new_folder, new_folder
 from tempscale.patching.schedules import check_number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The packages whose docstrings are read unless texts are given.
 _PACKAGES = ("numpy", "pandas", "scipy", "sklearn")
@@ -18,7 +21,7 @@ def diagnose(
     texts: Annotated[
         str, typer.Option(help="docstrings (of scientific packages), or a file: .txt, .csv, .tsv or .jsonl.")
     ] = "docstrings",
-    column: Annotated[str | None, typer.Option(help="Column or key of the file that holds the texts.")] = None,
+    column: Column = None,
     temperatures: Annotated[str, typer.Option(help="Temperatures of all layers, compared with 1.")] = "1.0,0.9,0.8",
     out: Annotated[Path | None, typer.Option(help="New folder for report.html and the data as CSV.")] = None,
 ) -> None:
@@ -27,45 +30,39 @@ def diagnose(
     Up to 100 texts are cut to 16, 32, 64, ... tokens, so that only the length differs. At least 40 different texts of 64
     tokens are needed; everything longer gives more.
     """
-    taus = numbers("--temperatures", temperatures, float, check_number)
-    if column is not None and texts == "docstrings":
-        wrong_argument(f"--column {column!r} is for a file of texts: name one with --texts")
+    taus = parse_numbers("--temperatures", temperatures, float, check_number)
     try:
         if out is not None:
             check_new_folder(out)
     except ValueError as error:
         wrong_argument(f"--out: {error}")
+    found_texts = given_texts(texts, column, _PACKAGES)
 
     from rich.console import Console
     from rich.progress import Progress
 
-    from tempscale.embeddings import diagnosis_page as report
-    from tempscale.embeddings.diagnosis import diagnose as examine
+    from tempscale.embeddings import diagnosis
+    from tempscale.embeddings.diagnosis_page import cells, html, verdict
     from tempscale.evaluation.identity import provenance
     from tempscale.files import write_table
     from tempscale.models import load_model
-    from tempscale.texts.docstrings import docstrings
-    from tempscale.texts.files import read_texts
 
-    try:
-        given = None if texts == "docstrings" else read_texts(texts, column)
-    except (OSError, ValueError) as error:
-        wrong_argument(f"--texts: {error}")
-    with one_sentence():
-        found_texts = docstrings(_PACKAGES).text.tolist() if given is None else given
+    with exit_on_user_error():
         typer.echo(f"Loading {model}", err=True)
         loaded = load_model(model)
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("Embedding", total=1.0)
-            found = examine(loaded, found_texts, taus, progress=lambda share: progress.update(task, completed=share))
+            found = diagnosis.diagnose(
+                loaded, found_texts, taus, progress=lambda share: progress.update(task, completed=share)
+            )
         console = Console()
-        for sentence in report.verdict(found):
+        for sentence in verdict(found):
             console.print(sentence, markup=False, highlight=False)
-        console.print(_rendered(report.cells(found.cut), f"The same {len(found.texts)} texts, cut; tokens"))
+        console.print(_rendered(cells(found.cut), f"The same {len(found.texts)} texts, cut; tokens"))
         if out is not None:
             about = provenance(model, loaded, found.texts)
             with new_folder(out) as folder:
-                (folder / "report.html").write_text(report.html(found, about), encoding="utf-8")
+                (folder / "report.html").write_text(html(found, about), encoding="utf-8")
                 for name in ("cut", "natural", "pooling", "temperatures", "hubs"):
                     table = getattr(found, name)
                     if table is not None:
@@ -73,14 +70,14 @@ def diagnose(
             typer.echo(f"Wrote {out / 'report.html'} and its data", err=True)
 
 
-def _rendered(cells: list[list[str]], title: str) -> Any:
+def _rendered(cells: "pd.DataFrame", title: str) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=escape(title))
-    for number, heading in enumerate(cells[0]):
-        table.add_column(heading, justify="right" if number else "left")
-    for row in cells[1:]:
+    for number, heading in enumerate(cells):
+        table.add_column(str(heading), justify="right" if number else "left")
+    for row in cells.to_numpy():
         # The interval below its value, so that six lengths fit on a terminal.
         table.add_row(*(escape(cell.replace(" [", "\n[", 1).replace(", p", "\np")) for cell in row))
     return table

@@ -1,7 +1,5 @@
-"""`tempscale evaluate`: MTEB tasks at several temperatures, into a folder that can be gone on with."""
+"""`tempscale evaluate`: MTEB tasks at several temperatures, into a resumable folder."""
 
-import shlex
-import sys
 import warnings
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tempscale.cli.shared import Model, one_sentence, schedules, wrong_argument
+from tempscale.cli.shared import Model, exit_on_user_error, schedules, table_console, wrong_argument
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,41 +37,46 @@ def evaluate(
             "the columns query and document: mine.csv."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the results; call again with it to go on.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results; call again with it to resume.")],
     temperatures: Annotated[
         str, typer.Option(help="Numbers, or schedules: 'LogLength(64)', 'PerLayer({-1: 0.8})', a file of RateMatched.")
     ] = "1.0",
-    layers: Annotated[str, typer.Option(help="That get the temperature: all, last:3, first:3, or 0,1,-1.")] = "all",
+    layers: Annotated[
+        str, typer.Option(help="Layers that get the temperature: all, last:3, first:3, or 0,1,-1.")
+    ] = "all",
     apply_to: Annotated[Side, typer.Option(help="Sides of a task that get it; the others keep 1.")] = Side.both,
     data_dir: Annotated[
         Path | None, typer.Option(envvar="TEMPSCALE_DATA", help="A folder for each task; others come from the hub.")
     ] = None,
     max_seq_length: Annotated[
-        int | None, typer.Option(help="Tokens after which texts are cut; else the model's.")
+        int | None, typer.Option(help="Length in tokens at which texts are cut; else the model's.")
     ] = None,
     chunk_tokens: Annotated[
-        int | None, typer.Option(help="Average over pieces of at most so many tokens; else texts are read whole.")
+        int | None, typer.Option(help="Length in tokens of pieces to average over; else texts are read whole.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one by default.")] = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16; the checkpoint's by default.")
     ] = None,
     engine: Annotated[Engine, typer.Option(help="This machine, or an existing Ray cluster.")] = Engine.local,
-    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; by default the one that Ray finds.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address of the Ray cluster; by default the one that Ray finds.")
+    ] = None,
 ) -> None:
     """Evaluate a model on MTEB tasks at several temperatures.
 
     Finished units (a split and subset of a task at one temperature) are kept in the folder and never run twice: after an
-    interruption the same command goes on. tempscale compare says which differences are real.
+    interruption the same command resumes. tempscale compare says which differences are real.
     """
     from tempscale.evaluation.evaluate import PlanError
     from tempscale.evaluation.evaluate import evaluate as evaluate_tasks
+    from tempscale.evaluation.identity import command_line
     from tempscale.evaluation.tasks import split_names
 
     taus = schedules(temperatures)
     if address is not None and engine is not Engine.ray:
         wrong_argument(f"--address {address!r} is for --engine ray")
-    with one_sentence(), warnings.catch_warnings():
+    with exit_on_user_error(), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: typer.echo(f"tempscale: {message}", err=True)
         try:
             table = evaluate_tasks(
@@ -90,7 +93,7 @@ def evaluate(
                 chunk_tokens=chunk_tokens,
                 engine=engine.value,
                 address=address,
-                command=shlex.join(["tempscale", *sys.argv[1:]]),
+                command=command_line(),
             )
         except PlanError as error:
             wrong_argument(str(error))
@@ -100,7 +103,6 @@ def evaluate(
 
 def _print_scores(table: "pd.DataFrame") -> None:
     """Print the main scores, a row for each part of a task and a column for each temperature."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -114,7 +116,4 @@ def _print_scores(table: "pd.DataFrame") -> None:
     scores = table.set_index([*parts, "temperature"]).main_score
     for part in table[parts].drop_duplicates().itertuples(index=False):
         shown.add_row(*part, *(f"{scores[(*part, temperature)]:.4f}" for temperature in temperatures))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)  # a file or a pipe has no width of its own
-    console.print(shown)
+    table_console().print(shown)

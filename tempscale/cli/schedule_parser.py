@@ -5,25 +5,17 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tempscale.patching.schedules import (
-    Constant,
-    LengthRule,
-    LogLength,
-    PerLayer,
-    Schedule,
-    check_number,
-    temperature_label,
-)
+from tempscale.patching.schedules import LengthRule, LogLength, PerLayer, Schedule, check_number, temperature_label
 from tempscale.probing.rate_matched import RateMatched
 
-SCHEDULES: dict[str, Any] = {schedule.__name__: schedule for schedule in (Constant, LengthRule, LogLength, PerLayer)}
+SCHEDULES: dict[str, Any] = {schedule.__name__: schedule for schedule in (LengthRule, LogLength, PerLayer)}
 
 
 def read_temperatures(text: str) -> list[Schedule]:
     """Return the different temperatures of a list with commas between them.
 
     Args:
-        text: numbers; schedules as `temperature_label` writes them, with literal arguments; `RateMatched(file.json)`, or
+        text: numbers, schedules as `temperature_label` writes them, with literal arguments, `RateMatched(file.json)`, or
             the name of such a file alone.
 
     Raises:

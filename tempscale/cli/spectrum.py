@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tempscale.cli.shared import Model, numbers, one_sentence, schedules, wrong_argument
+from tempscale.cli.shared import (
+    Column,
+    Model,
+    exit_on_user_error,
+    given_texts,
+    parse_numbers,
+    schedules,
+    wrong_argument,
+)
 from tempscale.files import check_can_be_made
 from tempscale.patching.schedules import temperature_label
+from tempscale.plots import style
 from tempscale.probing.rate_matched import RateMatched
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
     from sentence_transformers import SentenceTransformer
 
 # Enough for intervals over texts, few enough for a small machine.
@@ -27,8 +35,8 @@ def spectrum(
     texts: Annotated[
         str, typer.Option(help="docstrings (of numpy and scipy), or a file: .txt, .csv, .tsv or .jsonl.")
     ] = "docstrings",
-    column: Annotated[str | None, typer.Option(help="Column or key of the file that holds the texts.")] = None,
-    lengths: Annotated[str, typer.Option(help="Tokens after which the texts are cut.")] = "16,64,256",
+    column: Column = None,
+    lengths: Annotated[str, typer.Option(help="Lengths in tokens to which the texts are cut.")] = "16,64,256",
     temperatures: Annotated[
         str, typer.Option(help="Numbers, or schedules: 'LogLength(64)', 'PerLayer({-1: 0.8})', a file of RateMatched.")
     ] = "1.0",
@@ -43,12 +51,11 @@ def spectrum(
     interval over texts; the file has every head on every text, with all that tempscale.probe reads. With --match-length
     the folder gets rate_matched.json, too, a schedule for --temperatures.
     """
-    sizes = sorted(numbers("--lengths", lengths, int, _check_length))
+    sizes = sorted(parse_numbers("--lengths", lengths, int, _check_length))
     taus = schedules(temperatures)
-    if column is not None and texts == "docstrings":
-        wrong_argument(f"--column {column!r} is for a file of texts: name one with --texts")
     _check_folder(out)
     _check_match(match_length, sizes, out)
+    found = given_texts(texts, column, ("numpy", "scipy"))
 
     import pandas as pd
     from rich.console import Console
@@ -59,15 +66,8 @@ def spectrum(
     from tempscale.models import load_model, max_positions
     from tempscale.patching.patch import patch
     from tempscale.probing.probe import probe
-    from tempscale.texts.docstrings import docstrings
-    from tempscale.texts.files import read_texts
 
-    try:
-        given = None if texts == "docstrings" else read_texts(texts, column)
-    except (OSError, ValueError) as error:
-        wrong_argument(f"--texts: {error}")
-    with one_sentence():
-        found = docstrings(["numpy", "scipy"]).text.tolist() if given is None else given
+    with exit_on_user_error():
         typer.echo(f"Loading {model}", err=True)
         loaded = load_model(model)
         limit = max_positions(loaded)
@@ -91,86 +91,10 @@ def spectrum(
             about = provenance(model, loaded, chosen)
             out.mkdir(parents=True, exist_ok=True)
             write_table(table, out / "spectrum.csv", about)
-            draw(summary).savefig(out / "spectrum.svg", metadata={"Date": None})
+            draw(summary, out / "spectrum.svg")
             typer.echo(f"Wrote {out / 'spectrum.csv'} and {out / 'spectrum.svg'}", err=True)
             if match_length is not None:
-                match(loaded, chosen, match_length, sizes, out / "rate_matched.json", about)
-
-
-def summarise(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the filter rates of a table of `probe`, by schedule, tokens and layer.
-
-    Columns: mean over heads and texts; low, high: 95 % t interval over texts of the mean over heads; above_1: share of
-    heads, on all texts, with a filter rate above 1.
-    """
-    import numpy as np
-    from scipy import stats
-
-    by = ["schedule", "tokens", "layer"]
-    per_text = table.groupby([*by, "text"], sort=False).filter_rate.mean().groupby(by, sort=False)
-    summary = per_text.agg(["mean", "sem", "count"])
-    half = stats.t.ppf(0.975, np.maximum(summary["count"] - 1, 1)) * summary["sem"]
-    above = (table.filter_rate > 1).groupby([table[name] for name in by]).mean()
-    found = summary[["mean"]].assign(low=summary["mean"] - half, high=summary["mean"] + half, above_1=above)
-    return found.reset_index()
-
-
-def draw(summary: "pd.DataFrame") -> "Figure":
-    """Draw the filter rate by layer, a line for each length and a panel for each temperature."""
-    from matplotlib.figure import Figure
-
-    from tempscale.plots import use_style
-
-    use_style()
-    taus = summary.schedule.unique()
-    figure = Figure(figsize=(1 + 3.2 * len(taus), 3.4))
-    panels = figure.subplots(1, len(taus), sharey=True, squeeze=False)[0]
-    for panel, (tau, part) in zip(panels, summary.groupby("schedule", sort=False), strict=True):
-        for marker, (tokens, line) in zip("osv^D*pXP<>", part.groupby("tokens"), strict=False):
-            error = [line["mean"] - line.low, line.high - line["mean"]]
-            panel.errorbar(line.layer + 1, line["mean"], error, marker=marker, capsize=2, label=f"{tokens} tokens")
-        panel.axhline(1, color="black", linewidth=0.8, linestyle=":")
-        panel.set(title=f"temperature {tau}", xlabel="layer", ylim=(0, None))
-    panels[0].set_ylabel("filter rate, mean over heads")
-    panels[0].legend()
-    return figure
-
-
-def _rendered(summary: "pd.DataFrame") -> Any:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title="Filter rate: mean over heads, with a 95 % interval over texts")
-    for heading in ("temperature", "tokens", "layer", "filter rate", "interval", "heads above 1"):
-        table.add_column(heading, justify="right")
-    for row in summary.to_dict("records"):
-        table.add_row(
-            escape(row["schedule"]),
-            f"{row['tokens']}",
-            f"{row['layer'] + 1}",
-            f"{row['mean']:.2f}",
-            rf"\[{row['low']:.2f}, {row['high']:.2f}]",
-            f"{row['above_1']:.0%}",
-        )
-    return table
-
-
-def _long_enough(model: Any, texts: Sequence[str], tokens: int) -> list[str]:
-    """Return up to 16 texts of at least so many tokens, drawn at random with a fixed seed, or raise ValueError."""
-    distinct = list(dict.fromkeys(texts))
-    random.Random(0).shuffle(distinct)
-    found: list[str] = []
-    for text in distinct:
-        if len(model.tokenizer(text, truncation=True, max_length=tokens)["input_ids"]) == tokens:
-            found.append(text)
-        if len(found) == _TEXTS:
-            return found
-    if len(found) < 2:
-        raise ValueError(
-            f"{len(found) or 'none'} of {len(distinct)} different texts has {tokens} tokens: give at least two that long, "
-            "or smaller --lengths"
-        )
-    return found
+                _match(loaded, chosen, match_length, sizes, out / "rate_matched.json", about)
 
 
 def _check_length(tokens: int) -> None:
@@ -199,7 +123,81 @@ def _check_match(reference: int | None, sizes: list[int], out: Path | None) -> N
         wrong_argument(f"--match-length {reference}: expected at least 3 tokens, and a longer one in --lengths")
 
 
-def match(
+def _long_enough(model: Any, texts: Sequence[str], tokens: int) -> list[str]:
+    """Return at most 16 texts of at least `tokens` tokens, drawn with a fixed seed, or raise ValueError."""
+    distinct = list(dict.fromkeys(texts))
+    random.Random(0).shuffle(distinct)
+    found: list[str] = []
+    for text in distinct:
+        if len(model.tokenizer(text, truncation=True, max_length=tokens)["input_ids"]) == tokens:
+            found.append(text)
+        if len(found) == _TEXTS:
+            return found
+    if len(found) < 2:
+        raise ValueError(
+            f"{len(found) or 'none'} of {len(distinct)} different texts has {tokens} tokens: give at least two that long, "
+            "or smaller --lengths"
+        )
+    return found
+
+
+def summarise(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the filter rates of a table of `probe`, by schedule, tokens and layer.
+
+    Columns: mean over heads and texts; low, high: 95 % t interval over texts of the mean over heads; above_1: share of
+    heads, on all texts, with a filter rate above 1.
+    """
+    import numpy as np
+    from scipy import stats
+
+    by = ["schedule", "tokens", "layer"]
+    per_text = table.groupby([*by, "text"], sort=False).filter_rate.mean().groupby(by, sort=False)
+    summary = per_text.agg(["mean", "sem", "count"])
+    half = stats.t.ppf(0.975, np.maximum(summary["count"] - 1, 1)) * summary["sem"]
+    above = (table.filter_rate > 1).groupby([table[name] for name in by]).mean()
+    found = summary[["mean"]].assign(low=summary["mean"] - half, high=summary["mean"] + half, above_1=above)
+    return found.reset_index()
+
+
+@style()
+def draw(summary: "pd.DataFrame", path: Path) -> None:
+    """Draw the filter rate by layer into a file, a line for each length and a panel for each temperature."""
+    from matplotlib.figure import Figure
+
+    taus = summary.schedule.unique()
+    figure = Figure(figsize=(1 + 3.2 * len(taus), 3.4))
+    panels = figure.subplots(1, len(taus), sharey=True, squeeze=False)[0]
+    for panel, (tau, part) in zip(panels, summary.groupby("schedule", sort=False), strict=True):
+        for marker, (tokens, line) in zip("osv^D*pXP<>", part.groupby("tokens"), strict=False):
+            error = [line["mean"] - line.low, line.high - line["mean"]]
+            panel.errorbar(line.layer + 1, line["mean"], error, marker=marker, capsize=2, label=f"{tokens} tokens")
+        panel.axhline(1, color="black", linewidth=0.8, linestyle=":")
+        panel.set(title=f"temperature {tau}", xlabel="layer", ylim=(0, None))
+    panels[0].set_ylabel("filter rate, mean over heads")
+    panels[0].legend()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def _rendered(summary: "pd.DataFrame") -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="Filter rate: mean over heads, with a 95 % interval over texts")
+    for heading in ("temperature", "tokens", "layer", "filter rate", "interval", "heads above 1"):
+        table.add_column(heading, justify="right")
+    for row in summary.to_dict("records"):
+        table.add_row(
+            escape(row["schedule"]),
+            f"{row['tokens']}",
+            f"{row['layer'] + 1}",
+            f"{row['mean']:.2f}",
+            rf"\[{row['low']:.2f}, {row['high']:.2f}]",
+            f"{row['above_1']:.0%}",
+        )
+    return table
+
+
+def _match(
     model: "SentenceTransformer",
     texts: Sequence[str],
     reference_length: int,

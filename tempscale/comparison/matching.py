@@ -3,12 +3,12 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from tempscale.evaluation.store import Store
+from tempscale.evaluation.store import Setting, Store
 from tempscale.statistics.intervals import Floats
 
 if TYPE_CHECKING:
@@ -19,30 +19,11 @@ CELL = ["task", "split", "subset", "data_hash"]
 
 
 class ChoiceError(ValueError):
-    """What is to be compared is not in the store, or not one thing."""
+    """What is to be compared is not in the store, or is ambiguous."""
 
 
 class OnlyBaselineError(ValueError):
     """A model has nothing to compare with its baseline."""
-
-
-class Setting(NamedTuple):
-    """A temperature or schedule, where it applies, and the length of the pieces that texts are read in (0: whole)."""
-
-    temperature: str
-    layers: str
-    apply_to: str
-    chunk_tokens: int = 0
-
-    @property
-    def label(self) -> str:
-        """The setting for reading.
-
-        >>> Setting("0.9", "last:3", "both").label, Setting("1.0", "all", "both", 128).label
-        ('0.9 last:3 both', '1.0 chunks of 128')
-        """
-        where = " ".join((self.temperature, self.layers, self.apply_to)).removesuffix(" all both").strip()
-        return f"{where} chunks of {self.chunk_tokens}" if self.chunk_tokens else where
 
 
 @dataclass(frozen=True)
@@ -69,7 +50,7 @@ class Cell:
     clusters: npt.NDArray[np.object_] | None
 
 
-def of_tasks(units: "pd.DataFrame", tasks: Sequence[str] | None) -> "pd.DataFrame":
+def select_tasks(units: "pd.DataFrame", tasks: Sequence[str] | None) -> "pd.DataFrame":
     """Return the units of some tasks, of all if None, or raise ChoiceError."""
     if tasks is not None:
         there = sorted(set(units.task))
@@ -80,7 +61,7 @@ def of_tasks(units: "pd.DataFrame", tasks: Sequence[str] | None) -> "pd.DataFram
     return units if tasks is None else units[units.task.isin(tasks)]
 
 
-def of_model(units: "pd.DataFrame", model: str) -> "pd.DataFrame":
+def select_model(units: "pd.DataFrame", model: str) -> "pd.DataFrame":
     """Return the units of a model, or raise ChoiceError."""
     found = units[units.model == model]
     if found.empty:
@@ -199,7 +180,7 @@ def _cell(store: Store, first: "pd.Series[str]", others: "pd.DataFrame") -> Cell
                 f"({len(items)}) than the baseline ({len(base)}): evaluate both again into a new folder"
             )
         scores.append(items.score.to_numpy())
-        settings.append(Setting(unit["temperature"], unit["layers"], unit["apply_to"], unit["chunk_tokens"]))
+        settings.append(Setting(*(unit[name] for name in Setting._fields)))
     return Cell(
         task=first.task,
         split=first.split,

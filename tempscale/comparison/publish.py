@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tempscale.comparison.matching import Setting, of_tasks
-from tempscale.evaluation.store import Store
+from tempscale.comparison.matching import select_tasks
+from tempscale.evaluation.store import Setting, Store
 from tempscale.files import new_folder, write_table
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ def publish(
     Each has a comment line for each fact above its table.
 
     Args:
-        comparison: of `compare`.
+        comparison: table that `compare` returned.
         out: folder that `evaluate` wrote, of which the comparison is.
-        folder: to be made; there is none of that name yet, or an empty one.
-        about: the facts, such as the command.
-        tasks: that were compared; all if None.
-        items: also write `items.csv`, see `item_scores`.
+        folder: folder to make; there is none of that name yet, or an empty one.
+        about: facts to write above each table, such as the command.
+        tasks: names of the tasks that were compared; all if None.
+        items: whether to write `items.csv`, too, see `item_scores`.
     """
     with Store(out, create=False) as store:
-        units = of_tasks(store.units(), tasks).drop(columns="scores")
+        units = select_tasks(store.units(), tasks).drop(columns="scores")
         scores = item_scores(store, units) if items else None
     tables = {"comparison": comparison, "units": units}
     with new_folder(folder) as unfinished:

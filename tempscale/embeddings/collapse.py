@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,11 @@ import torch
 
 from tempscale.embeddings import geometry
 from tempscale.embeddings.geometry import Float, energy_distance, energy_test
-from tempscale.spectrum.signals import Array
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Array = TypeVar("Array", torch.Tensor, npt.NDArray[np.floating])
 
 
 def pairwise_cosine(embeddings: Array) -> Array:
@@ -22,7 +23,7 @@ def pairwise_cosine(embeddings: Array) -> Array:
     Its mean is the usual measure of a collapse: 0 for directions that are spread out, 1 when all point the same way.
 
     Args:
-        embeddings: (n, d) floating point, one text a row, n >= 2; need not be normalised.
+        embeddings: (n, d) floating-point embeddings, one text a row, n >= 2; need not be normalised.
 
     Returns:
         (n (n - 1) / 2,) cosines in [-1, 1] of the pairs (0, 1), (0, 2), ..., (n - 2, n - 1), in the order of
@@ -52,18 +53,18 @@ def pairwise_cosine(embeddings: Array) -> Array:
     return cosine if isinstance(embeddings, torch.Tensor) else cosine.numpy()
 
 
-def by_length(embeddings: Any, tokens: Any, edges: Sequence[int]) -> "dict[str, npt.NDArray[np.floating]]":
+def group_by_length(embeddings: Any, tokens: Any, edges: Sequence[int]) -> dict[str, npt.NDArray[np.floating]]:
     """Return the embeddings in groups by length, for `collapse_report`; groups without a text are left out.
 
     Args:
-        embeddings: (n, d), one text a row.
+        embeddings: (n, d) embeddings, one text a row.
         tokens: (n,) lengths of the texts.
-        edges: at least two, increasing; a group holds the lengths from one edge to below the next.
+        edges: at least two increasing lengths; a group holds those from one edge to below the next.
 
     Raises:
         ValueError: edges that do not increase, or not as many lengths as embeddings.
 
-    >>> {name: len(x) for name, x in by_length(np.ones((4, 2)), [3, 20, 31, 99], [16, 32, 64, 128]).items()}
+    >>> {name: len(x) for name, x in group_by_length(np.ones((4, 2)), [3, 20, 31, 99], [16, 32, 64, 128]).items()}
     {'16-31': 2, '64-127': 1}
     """
     x, length = np.asarray(embeddings), np.asarray(tokens)
@@ -92,12 +93,12 @@ def collapse_report(
     among its own neighbours.
 
     Args:
-        groups: embeddings (n, d) by length, such as `by_length` gives; the first group is what the others are compared with.
-        paired: row i of every group is the same text, at another length. Changes are then paired differences.
-        k: neighbours that count for hubness and occurrence.
-        confidence: of every interval by itself; those of the changes of one measure hold together (Bonferroni).
-        resamples: number of random halves; of permutations, five times as many.
-        seed: of all that is random.
+        groups: embeddings (n, d) by length, as from `group_by_length`; the first group is what the others are compared with.
+        paired: whether row i of every group is the same text, at another length. Changes are then paired differences.
+        k: number of neighbours, for hubness and occurrence.
+        confidence: confidence of every interval by itself; those of the changes of one measure hold together (Bonferroni).
+        resamples: number of random halves; the permutations are five times as many.
+        seed: seed of all that is random.
 
     Returns:
         A row per length and measure, with columns length, texts (compared in each group), measure, value, low, high, change

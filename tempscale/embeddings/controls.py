@@ -7,18 +7,19 @@ tokenized differently afterwards. `embed_ids` embeds them with everything a mode
 import copy
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from tempscale.embeddings.geometry import Float
-from tempscale.models import max_positions
+from tempscale.models import max_positions, position_offset
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Ids = list[int]
+Pooling = Literal["model", "mean", "cls"]
 
 
 def content_ids(model: "SentenceTransformer", texts: Sequence[str]) -> list[Ids]:
@@ -32,7 +33,7 @@ def content_ids(model: "SentenceTransformer", texts: Sequence[str]) -> list[Ids]
 
 
 def repeat_to(ids: Sequence[int], tokens: int) -> Ids:
-    """Return the ids over and over, until there are so many tokens.
+    """Return the ids over and over, up to a number of tokens.
 
     >>> repeat_to([7, 8, 9], 7)
     [7, 8, 9, 7, 8, 9, 7]
@@ -41,7 +42,7 @@ def repeat_to(ids: Sequence[int], tokens: int) -> Ids:
 
 
 def pad_to(ids: Sequence[int], tokens: int, filler: Sequence[int]) -> Ids:
-    """Return the ids, followed by a neutral text over and over, until there are so many tokens.
+    """Return the ids, followed by a neutral text over and over, up to a number of tokens.
 
     >>> pad_to([7, 8, 9], 7, [1, 2])
     [7, 8, 9, 1, 2, 1, 2]
@@ -84,7 +85,7 @@ def embed_ids(
     model: "SentenceTransformer",
     texts: Sequence[Sequence[int]],
     *,
-    pooling: str = "model",
+    pooling: Pooling = "model",
     first_position: int = 0,
     batch_size: int = 32,
     progress: Callable[[float], object] = lambda share: None,
@@ -92,12 +93,12 @@ def embed_ids(
     """Embed texts given as content ids; special tokens are added, nothing is cut.
 
     Args:
-        model: with a transformer as its first module; a temperature that is patched in acts as always.
+        model: SentenceTransformer with a transformer as its first module; a temperature that is patched in acts as always.
         texts: content ids, such as `content_ids` gives.
         pooling: "model" for the model's own modules; "mean" or "cls" for the mean or the first of the last token states.
-        first_position: shifts the content's and the last special tokens' positions, while the first special tokens stay.
-        batch_size: texts per forward pass.
-        progress: called with the share of the work that is done, after each batch.
+        first_position: shift of the positions of the content and the last special tokens; the first special ones stay.
+        batch_size: number of texts per forward pass.
+        progress: function of the share of the work that is done, called after each batch.
 
     Returns:
         (texts, d) embeddings, before normalisation.
@@ -113,7 +114,7 @@ def embed_ids(
     """
     if not texts or not all(len(ids) for ids in texts):
         raise ValueError("expected at least one text, and tokens in every text")
-    if pooling not in ("model", "mean", "cls"):
+    if pooling not in get_args(Pooling):
         raise ValueError(f"unknown pooling {pooling!r}: expected 'model', 'mean' or 'cls'")
     if first_position and not has_position_ids(model):
         raise ValueError(f"{type(model[0].auto_model).__name__} takes no position ids: leave out first_position")
@@ -148,7 +149,9 @@ def special_ids(model: "SentenceTransformer") -> tuple[Ids, Ids]:
 
 
 @torch.inference_mode()
-def _forward(model: "SentenceTransformer", batch: list[Ids], pooling: str, before: int, first_position: int) -> Float:
+def _forward(
+    model: "SentenceTransformer", batch: list[Ids], pooling: Pooling, before: int, first_position: int
+) -> Float:
     from sentence_transformers.models import Normalize
 
     transformer: Any = model[0].auto_model
@@ -158,12 +161,10 @@ def _forward(model: "SentenceTransformer", batch: list[Ids], pooling: str, befor
     ids = torch.tensor([ids + [padding] * (longest - len(ids)) for ids in batch], device=model.device)
     placed = {}
     if first_position:
-        # RoBERTa and MPNet count positions from padding_idx + 1.
-        table = getattr(getattr(transformer, "embeddings", None), "position_embeddings", None)
-        padding_idx = getattr(table, "padding_idx", None)
-        position = torch.arange(longest, device=model.device) + (0 if padding_idx is None else padding_idx + 1)
+        offset = position_offset(model)
+        position = torch.arange(longest, device=model.device) + offset
         position[before:] += first_position
-        placed["position_ids"] = torch.where(mask > 0, position, padding_idx or 0)
+        placed["position_ids"] = torch.where(mask > 0, position, max(offset - 1, 0))
     states = transformer(input_ids=ids, attention_mask=mask, **placed).last_hidden_state
     if pooling == "cls":
         pooled = states[:, 0]

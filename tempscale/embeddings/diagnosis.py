@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tempscale.embeddings import geometry
-from tempscale.embeddings.collapse import by_length, collapse_report
+from tempscale.embeddings.collapse import collapse_report, group_by_length
 from tempscale.embeddings.controls import Ids, content_ids, embed_ids, special_ids
 from tempscale.embeddings.geometry import Float
 from tempscale.embeddings.pooling import explain_collapse
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from sentence_transformers import SentenceTransformer
 
-# Texts of which every length needs so many, and of which no more are drawn.
+# The number of texts that every length needs, and the number that is drawn at most.
 FEWEST, MOST = 40, 100
 MOST_PER_BIN = 50
 SHORTEST, LONGEST = 16, 1024
@@ -66,12 +66,12 @@ def diagnose(
     at most to 1024. So only the length differs and not the kind of text. Prompts are not added.
 
     Args:
-        model: an embedding model without temperature.
-        texts: at least 40 different ones of at least 64 tokens.
-        temperatures: to be compared with temperature 1, which is always there.
-        confidence: of intervals.
-        seed: of all that is random.
-        progress: called with the share of the work that is done.
+        model: embedding model without a temperature.
+        texts: strings, of which at least 40 different ones have at least 64 tokens.
+        temperatures: temperatures to compare with 1, which is always there.
+        confidence: confidence of the intervals.
+        seed: seed of all that is random.
+        progress: function of the share of the work that is done, called after each batch.
 
     Raises:
         ValueError: too few texts that are long enough, a temperature that is not possible, or a model that has one already.
@@ -80,9 +80,9 @@ def diagnose(
     drawn, ids = _drawn(texts, content_ids(model, texts), seed)
     special = sum(map(len, special_ids(model)))
     lengths = _lengths(model, ids, special)
-    long = [i for i in range(len(ids)) if len(ids[i]) + special >= lengths[-1]]
-    cut = [ids[i] for i in long[:MOST]]
-    bins = _bins([ids[i] for i in range(len(ids)) if i not in set(long[:MOST])], lengths, special)
+    long = [i for i in range(len(ids)) if len(ids[i]) + special >= lengths[-1]][:MOST]
+    chosen, cut = [drawn[i] for i in long], [ids[i] for i in long]
+    bins = _bins([ids[i] for i in range(len(ids)) if i not in set(long)], lengths, special)
     taus = list(dict.fromkeys([1.0, *temperatures]))
 
     own = sum(len(text) for group in bins.values() for text in group)
@@ -96,12 +96,11 @@ def diagnose(
                 n: embed_ids(model, [text[: n - special] for text in cut], progress=work.part(len(cut) * n))
                 for n in lengths
             }
-    chosen = [drawn[i] for i in long[:MOST]]
     piece = 32 if lengths[-1] >= 128 else 16
     pieces = (lengths[-1] - special) // piece
     pooling = explain_collapse(
         model,
-        chosen,
+        cut,
         piece_tokens=piece,
         pieces=pieces,
         confidence=confidence,
@@ -158,7 +157,7 @@ def _lengths(model: "SentenceTransformer", ids: list[Ids], special: int) -> list
 def _bins(ids: list[Ids], lengths: list[int], special: int) -> dict[str, list[Ids]]:
     """Return texts in bins by their own length, without bins that are too small."""
     edges = [*lengths[:-1], lengths[-1] + 1]
-    rows = by_length(np.arange(len(ids))[:, None], np.array([len(tokens) + special for tokens in ids]), edges)
+    rows = group_by_length(np.arange(len(ids))[:, None], np.array([len(tokens) + special for tokens in ids]), edges)
     groups = {name: [ids[i] for i in row.ravel()[:MOST_PER_BIN]] for name, row in rows.items()}
     return {name: group for name, group in groups.items() if len(group) >= FEWEST}
 
@@ -168,7 +167,7 @@ def _temperatures(embeddings: dict[float, dict[int, Float]], confidence: float) 
     from scipy import stats
 
     # Each text's mean cosine with the others: (temperatures, lengths, texts).
-    h = np.array([[_with_others(x) for x in by_length.values()] for by_length in embeddings.values()])
+    h = np.array([[_with_others(x) for x in of_length.values()] for of_length in embeddings.values()])
     rises = h - h[:, :1]
     rises[:, 0] = np.nan  # the shortest length does not rise over itself
     lengths = list(next(iter(embeddings.values())))
@@ -182,10 +181,8 @@ def _temperatures(embeddings: dict[float, dict[int, Float]], confidence: float) 
         return mean.ravel(), (mean - half).ravel(), (mean + half).ravel()
 
     others = len(embeddings) - 1
-    change, rise_change = (
-        interval(h - h[:1], others * len(lengths)),
-        interval(rises - rises[:1], others * (len(lengths) - 1)),
-    )
+    change = interval(h - h[:1], others * len(lengths))
+    rise_change = interval(rises - rises[:1], others * (len(lengths) - 1))
     return pd.DataFrame(
         {
             "temperature": np.repeat(list(embeddings), len(lengths)),

@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from tempscale.embeddings.diagnosis import Diagnosis
+from tempscale.plots import style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +30,6 @@ MEASURES = {
         "energy distance of the distributions, and the p-value of a permutation test that they are one",
     ),
 }
-
-_CHANGES = ("change", "rise_change")
 
 
 def verdict(found: Diagnosis) -> list[str]:
@@ -64,23 +63,19 @@ def verdict(found: Diagnosis) -> list[str]:
     return sentences
 
 
-def cells(table: "pd.DataFrame") -> list[list[str]]:
-    """Return a `collapse_report` as text, a row per measure and a column per length, after a row of headings."""
-    lengths = list(dict.fromkeys(table.length))
-    rows = [["", *map(str, lengths)]]
-    for measure, (title, _) in MEASURES.items():
-        part = table[table.measure == measure].set_index("length")
-        rows.append([title, *(_value(part.loc[length]) if length in part.index else "" for length in lengths)])
-    return rows
+def cells(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a `collapse_report` as text: a row per measure, headed by its title, and a column per length."""
+    text = table.assign(text=[_value(row) for row in table.itertuples()])
+    wide = text.pivot(index="measure", columns="length", values="text").reindex(list(MEASURES))
+    titles = {measure: title for measure, (title, _) in MEASURES.items()}
+    return wide[table.length.unique()].fillna("").rename(index=titles).rename_axis(index="", columns=None).reset_index()
 
 
+@style()
 def draw(found: Diagnosis) -> "dict[str, tuple[Figure, str]]":
     """Return the figures by caption, each with its description for those who do not see it."""
     from matplotlib.figure import Figure
 
-    from tempscale.plots import use_style
-
-    use_style()
     lengths = found.temperatures.length.unique()
     by_temperature = Figure(figsize=(7, 3.4))
     axis = by_temperature.subplots()
@@ -114,6 +109,8 @@ def draw(found: Diagnosis) -> "dict[str, tuple[Figure, str]]":
 
 def html(found: Diagnosis, about: Mapping[str, str]) -> str:
     """Return the report as one page that needs nothing else: no script, no network, texts escaped."""
+    import pandas as pd
+
     title = f"Length collapse in {about['model']}"
     parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(sentence)}</p>" for sentence in verdict(found))]
     for caption, (figure, description) in draw(found).items():
@@ -122,52 +119,55 @@ def html(found: Diagnosis, about: Mapping[str, str]) -> str:
     parts.append(_table("The same texts, cut. Values with intervals, by number of tokens.", cells(found.cut)))
     if found.natural is not None:
         parts.append(_table("Other texts at their own lengths, by number of tokens.", cells(found.natural)))
-    steps = [
-        [row.condition, f"{row.cosine:.3f}", row.effect, _signed(row, "change"), _share(row)]
-        for _, row in found.pooling.iterrows()
-    ]
     parts.append(_definitions(list(MEASURES.values())))
-    headings = ["step", "mean cosine", "effect", "change", "share of the total"]
-    parts.append(
-        _table(
-            f"From the opening, {found.piece_tokens} tokens, to all {found.pieces} pieces of that length.",
-            [headings, *steps],
-        )
+    steps = pd.DataFrame(
+        {
+            "step": found.pooling.condition,
+            "mean cosine": found.pooling.cosine.map("{:.3f}".format),
+            "effect": found.pooling.effect,
+            "change": [_signed(row, "change") for row in found.pooling.itertuples()],
+            "share of the total": [_share(row) for row in found.pooling.itertuples()],
+        }
     )
-    tempered = [
-        [
-            f"{row.temperature:g}",
-            f"{row.length:g}",
-            f"{row.mean_cosine:.3f}",
-            *(_signed(row, name) for name in _CHANGES),
-        ]
-        for _, row in found.temperatures[found.temperatures.temperature != 1].iterrows()
-    ]
-    if tempered:
-        headings = ["temperature", "tokens", "mean cosine", "change", "change of the rise"]
-        parts.append(_table("Temperatures, against temperature 1. The intervals hold together.", [headings, *tempered]))
-    short, long = (name.removeprefix("occurrence_") for name in found.hubs.columns[1:])
-    hubs = [[_shortened(row.iloc[0]), str(row.iloc[1]), str(row.iloc[2])] for _, row in found.hubs.iterrows()]
+    caption = f"From the opening, {found.piece_tokens} tokens, to all {found.pieces} pieces of that length."
+    parts.append(_table(caption, steps))
+    tempered = found.temperatures[found.temperatures.temperature != 1]
+    if len(tempered):
+        changes = pd.DataFrame(
+            {
+                "temperature": tempered.temperature.map("{:g}".format),
+                "tokens": tempered.length,
+                "mean cosine": tempered.mean_cosine.map("{:.3f}".format),
+                "change": [_signed(row, "change") for row in tempered.itertuples()],
+                "change of the rise": [_signed(row, "rise_change") for row in tempered.itertuples()],
+            }
+        )
+        parts.append(_table("Temperatures, against temperature 1. The intervals hold together.", changes))
+    hubs = found.hubs.assign(text=found.hubs.text.map(_shortened))
+    hubs.columns = ["text", *(f"at {name.removeprefix('occurrence_')} tokens" for name in hubs.columns[1:])]
     caption = f"Who is a neighbour of too many: how often a text is among the 10 nearest of the {len(found.texts)}."
-    parts.append(_table(caption, [["text", f"at {short} tokens", f"at {long} tokens"], *hubs]))
+    parts.append(_table(caption, hubs))
     parts.append(f"<h2>Made with</h2>{_definitions(list(about.items()))}")
     return _PAGE.format(title=escape(title), body="\n".join(parts))
 
 
-def _table(caption: str, rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
-        for row in rows[1:]
-    )
-    table = f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">{table}</div>'
+def _table(caption: str, table: "pd.DataFrame") -> str:
+    """Return a table with a caption; its first column heads the rows. Cells are escaped by pandas."""
+    import pandas as pd
+
+    first = table.columns[0]
+    with pd.option_context("display.max_colwidth", None):
+        text = table.set_index(first).rename_axis(index=None, columns=first).to_html(border=0)
+    head, body = text.replace("<thead>", f"<caption>{escape(caption)}</caption><thead>", 1).split("<tbody>")
+    text = head.replace("<th>", '<th scope="col">') + "<tbody>" + body.replace("<th>", '<th scope="row">')
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">{text}</div>'
 
 
 def _definitions(pairs: Sequence[tuple[str, str]]) -> str:
     return "<dl>" + "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in pairs) + "</dl>"
 
 
+@style()
 def _svg(figure: "Figure") -> str:
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None})

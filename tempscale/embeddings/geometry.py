@@ -1,4 +1,4 @@
-"""Measures of how a set of embeddings fills the sphere: how narrow, how many directions, whose neighbours.
+"""Measures of how embeddings fill the sphere: how narrow, how many directions, whose neighbours, how far apart two sets.
 
 Every function takes embeddings (n, d), one text a row, uses their directions only, and never pairs a text with itself.
 Most depend on n: compare sets of one size. Intervals are made by `tempscale.collapse_report`.
@@ -112,20 +112,6 @@ def isoscore(embeddings: Any) -> float:
     return float((variance**2 / squares - 1) / (d - 1))
 
 
-def k_occurrence(embeddings: Any, k: int = 10) -> npt.NDArray[np.int64]:
-    """Return how many of the other rows have each row among their k nearest by cosine: (n,), with sum n k.
-
-    A strongly skewed distribution means hubs, rows that are everybody's neighbours. Source: Radovanović et al. 2010.
-
-    Raises:
-        ValueError: also unless 1 <= k < n.
-
-    >>> k_occurrence(np.array([[1.0, 0.0], [1.0, 0.1], [1.0, -0.2]]), k=1)
-    array([2, 1, 0])
-    """
-    return np.bincount(neighbours(embeddings, k).ravel(), minlength=len(embeddings)).astype(np.int64)
-
-
 def neighbours(embeddings: Any, k: int = 10) -> npt.NDArray[np.int64]:
     """Return the indices of every row's k nearest other rows by cosine, in no order: (n, k).
 
@@ -138,6 +124,20 @@ def neighbours(embeddings: Any, k: int = 10) -> npt.NDArray[np.int64]:
     cosine = x @ x.T
     np.fill_diagonal(cosine, -np.inf)
     return np.argpartition(-cosine, k - 1, axis=1)[:, :k].astype(np.int64)
+
+
+def k_occurrence(embeddings: Any, k: int = 10) -> npt.NDArray[np.int64]:
+    """Return how many of the other rows have each row among their k nearest by cosine: (n,), with sum n k.
+
+    A strongly skewed distribution means hubs, rows that are everybody's neighbours. Source: Radovanović et al. 2010.
+
+    Raises:
+        ValueError: also unless 1 <= k < n.
+
+    >>> k_occurrence(np.array([[1.0, 0.0], [1.0, 0.1], [1.0, -0.2]]), k=1)
+    array([2, 1, 0])
+    """
+    return np.bincount(neighbours(embeddings, k).ravel(), minlength=len(embeddings)).astype(np.int64)
 
 
 def hubness(embeddings: Any, k: int = 10) -> float:
@@ -161,10 +161,10 @@ def energy_distance(first: Any, second: Any, *, paired: bool = False) -> float:
     It is 0 in expectation, and so sometimes negative, if both populations are the same, and positive otherwise.
 
     Args:
-        first: (n, d).
-        second: (m, d).
-        paired: row i of both is the same text; then no |x_i - y_i| enters, and what is measured is as if the two came
-            from different texts.
+        first: (n, d) embeddings of one population.
+        second: (m, d) embeddings of the other.
+        paired: whether row i of both is the same text; then no |x_i - y_i| enters, and what is measured is as if the two
+            came from different texts.
 
     Raises:
         ValueError: also for different widths, or pairs that do not pair up.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tempscale.embeddings.controls import content_ids, embed_ids, has_position_ids
+from tempscale.embeddings.controls import Ids, content_ids, embed_ids, has_position_ids
 from tempscale.embeddings.geometry import Float, directions
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ def pooling_cosine(mean_square: float, variance: float, pieces: float) -> float:
     """Return the cosine of two texts of independent pieces, |μ|² / (|μ|² + s²/m): it rises to 1 with no attention.
 
     Args:
-        mean_square: |μ|², the squared norm of the mean embedding of a piece.
-        variance: s², the mean squared distance of a piece's embedding from μ.
-        pieces: m > 0, their number; the effective number, if the pieces of a text are correlated.
+        mean_square: squared norm of the mean embedding of a piece, |μ|².
+        variance: mean squared distance of a piece's embedding from μ, s².
+        pieces: number m > 0 of pieces; the effective number, if the pieces of a text are correlated.
 
     Raises:
         ValueError: a negative mean_square or variance, both 0, or pieces not above 0.
@@ -64,7 +64,7 @@ class PieceModel(NamedTuple):
         return pieces / (1 + (pieces - 1) * self.correlation)
 
     def cosine(self, pieces: float) -> float:
-        """Return the cosine of the means of two texts of so many pieces; it rises to |μ|² / (|μ|² + topic), not to 1.
+        """Return the cosine of the means of two texts of m pieces; it rises to |μ|² / (|μ|² + topic), not to 1.
 
         >>> PieceModel(1.0, 1.0, 8.0).cosine(1), PieceModel(1.0, 1.0, 8.0).cosine(8)
         (0.1, 0.3333333333333333)
@@ -76,7 +76,7 @@ def fit_piece_model(pieces: Float) -> PieceModel:
     """Estimate the model from embedded pieces, by means over pairs that have no bias.
 
     Args:
-        pieces: (texts, m, d), at least two texts and two pieces of each.
+        pieces: (texts, m, d) embedded pieces, of at least two texts and two of each.
 
     Raises:
         ValueError: another shape.
@@ -96,7 +96,7 @@ def fit_piece_model(pieces: Float) -> PieceModel:
 
 def explain_collapse(
     model: "SentenceTransformer",
-    texts: Sequence[str],
+    texts: Sequence[str] | Sequence[Ids],
     *,
     piece_tokens: int = 32,
     pieces: int = 7,
@@ -120,14 +120,15 @@ def explain_collapse(
     attention could not leave a piece.
 
     Args:
-        model: as `embed_ids` takes it; without position ids, "in place" is left out, and attention includes positions.
-        texts: those shorter than piece_tokens · pieces are left out; of longer ones the beginning is used.
-        piece_tokens: length of a piece, without special tokens.
+        model: model as for `embed_ids`; without position ids, "in place" is left out, and attention includes positions.
+        texts: strings, or the content ids of each text; those of fewer than piece_tokens · pieces tokens are left out, of
+            longer ones the beginning is used.
+        piece_tokens: length of a piece in tokens, without special tokens.
         pieces: number of pieces, at least 2.
-        confidence: of every interval by itself.
-        resamples: bootstrap samples of texts; copies of one text are not compared with each other.
-        seed: of the bootstrap.
-        progress: called with the share of the work that is done, after each batch.
+        confidence: confidence of every interval by itself.
+        resamples: number of bootstrap samples of texts; copies of one text are not compared with each other.
+        seed: seed of the bootstrap.
+        progress: function of the share of the work that is done, called after each batch.
 
     Returns:
         A row per set, with columns condition, effect, texts, cosine, low, high; change (from the row before), change_low,
@@ -148,7 +149,8 @@ def explain_collapse(
     if pieces < 2 or piece_tokens < 1:
         raise ValueError(f"expected at least 2 pieces of at least 1 token, not {pieces} of {piece_tokens}")
     length = piece_tokens * pieces
-    ids = [ids[:length] for ids in content_ids(model, texts) if len(ids) >= length]
+    given = (content_ids(model, [text])[0] if isinstance(text, str) else text for text in texts)
+    ids = [text[:length] for text in given if len(text) >= length]
     if len(ids) < FEWEST_TEXTS:
         raise ValueError(f"{len(ids)} texts have {length} tokens: expected at least {FEWEST_TEXTS} for {pieces} pieces")
     kernels = _kernels(model, ids, piece_tokens, progress)
@@ -169,18 +171,6 @@ def explain_collapse(
     return frame
 
 
-def _bootstrap(kernels: list[Float], resamples: int, seed: int) -> Float:
-    """Return means over pairs of different texts, of the texts as they are and of samples: (kernels, 1 + resamples).
-
-    The diagonals are 0. A text that is drawn twice counts twice, but its copies do not make a pair.
-    """
-    n = len(kernels[0])
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
-    weights = np.concatenate([np.ones((1, n)), drawn])
-    pairs = weights.sum(1) ** 2 - (weights**2).sum(1)
-    return np.array([((weights @ kernel) * weights).sum(1) / pairs for kernel in kernels])
-
-
 # What each set of embeddings adds to the one before.
 _EFFECTS = {
     "opening": "",
@@ -192,7 +182,7 @@ _EFFECTS = {
 
 
 def _kernels(
-    model: "SentenceTransformer", ids: list[list[int]], piece_tokens: int, progress: Callable[[float], object]
+    model: "SentenceTransformer", ids: list[Ids], piece_tokens: int, progress: Callable[[float], object]
 ) -> dict[str, Float]:
     """Return the cosines of every text with every other one, 0 with itself, for each set of embeddings."""
     starts = range(0, len(ids[0]), piece_tokens)
@@ -200,7 +190,7 @@ def _kernels(
     parts = (2 if in_place else 1) * len(starts) + len(starts)  # joining costs about as much as all pieces
     done = 0
 
-    def embed(texts: list[list[int]], cost: int, first_position: int = 0) -> Float:
+    def embed(texts: list[Ids], cost: int, first_position: int = 0) -> Float:
         nonlocal done
         before, done = done, done + cost
         return embed_ids(
@@ -225,3 +215,15 @@ def _kernels(
     for kernel in kernels.values():
         np.fill_diagonal(kernel, 0)
     return kernels
+
+
+def _bootstrap(kernels: list[Float], resamples: int, seed: int) -> Float:
+    """Return means over pairs of different texts, of the texts as they are and of samples: (kernels, 1 + resamples).
+
+    The diagonals are 0. A text that is drawn twice counts twice, but its copies do not make a pair.
+    """
+    n = len(kernels[0])
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    weights = np.concatenate([np.ones((1, n)), drawn])
+    pairs = weights.sum(1) ** 2 - (weights**2).sum(1)
+    return np.array([((weights @ kernel) * weights).sum(1) / pairs for kernel in kernels])

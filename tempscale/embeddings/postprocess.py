@@ -115,7 +115,7 @@ class Whitening(Postprocessor):
     After `fit`, `components_` is the map, (dimensions, d).
 
     Args:
-        dimensions: how many axes to keep; all by default.
+        dimensions: number of axes to keep; all by default.
 
     Raises:
         ValueError: fewer than 1 dimension; in `fit`, more dimensions than the corpus varies along, which is at most n - 1.
@@ -157,7 +157,7 @@ class AllButTheTop(Postprocessor):
     After `fit`, `components_` holds the axes taken away, (directions, d).
 
     Args:
-        directions: how many axes; by default d / 100, the rule of the source, rounded down, but at least 1.
+        directions: number of axes; by default d / 100, the rule of the source, rounded down, but at least 1.
 
     Raises:
         ValueError: a negative number; in `fit`, more directions than the corpus varies along.

@@ -8,7 +8,7 @@ from typing import TypeVar
 A = TypeVar("A")
 B = TypeVar("B")
 
-# A batch is closed early, once it has this share of its budget, when more than a twentieth of it would be padding.
+# Once a batch has this share of its budget, it is closed early when more than a twentieth of it would be padding.
 ENOUGH = 1 / 16
 PADDING = 0.05
 
@@ -43,10 +43,10 @@ def padded_tokens(lengths: Sequence[int], batches: Iterable[Sequence[int]]) -> i
     return sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
 
 
-def ahead(prepare: Callable[[A], B], items: Iterable[A], *, depth: int = 4) -> Iterator[tuple[A, B]]:
-    """Return each item with what it is prepared to; a thread prepares the next ones while the caller uses this one.
+def prefetch(prepare: Callable[[A], B], items: Iterable[A], *, depth: int = 4) -> Iterator[tuple[A, B]]:
+    """Yield each item with what it is prepared to; a thread prepares the next ones while the caller uses this one.
 
-    >>> list(ahead(str.upper, "ab"))
+    >>> list(prefetch(str.upper, "ab"))
     [('a', 'A'), ('b', 'B')]
     """
     with ThreadPoolExecutor(1) as thread:

@@ -10,16 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tempscale.encoding.batching import ahead, out_of_memory, padded_tokens, token_batches
+from tempscale.encoding.batching import out_of_memory, padded_tokens, prefetch, token_batches
 from tempscale.encoding.features import Features, count_tokens, features_of, on_device, part_of, size_of
 from tempscale.encoding.pieces import Pieces, average, check_chunks, pieces_of
-from tempscale.patching.patch import Layers, Patch, patch
+from tempscale.patching.layers import Layers
+from tempscale.patching.patch import Patch, patch
 from tempscale.patching.schedules import Schedule, is_plain, temperature_label
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Embeddings = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 # Tokens of a batch. On a CPU throughput hardly depends on it; a GPU wants to be filled.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 16384}
@@ -27,8 +29,40 @@ CACHE_BYTES = 2 << 30  # of embeddings; half as much for tokens
 UNCUT = 1 << 30
 
 
+class SizedLRU:
+    """Values by key, the ones not used for longest dropped when all together grow beyond a limit of bytes.
+
+    >>> recent = SizedLRU(limit=10)
+    >>> for text in ("four", "more", "four", "text"):
+    ...     _ = recent.get_or(text, lambda: text, len)
+    >>> list(recent)
+    ['four', 'text']
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: OrderedDict[str, tuple[int, Any]] = OrderedDict()
+        self._bytes = 0
+
+    def get_or(self, key: str, make: Callable[[], T], size: Callable[[T], int]) -> T:
+        """Return the value of a key; make it, and note its size, if it is not there."""
+        if key not in self._values:
+            value = make()
+            self._values[key] = (size(value), value)
+            self._bytes += self._values[key][0]
+            while self._bytes > self._limit and len(self._values) > 1:
+                self._bytes -= self._values.popitem(last=False)[1][0]
+        self._values.move_to_end(key)
+        found: T = self._values[key][1]
+        return found
+
+    def __iter__(self) -> Any:
+        """Go through the keys, the one not used for longest first."""
+        return iter(self._values)
+
+
 @dataclass
-class Call:
+class Request:
     """What mteb asked to encode: the side, the ids of documents, and the tokens of each text before it is cut."""
 
     side: str | None
@@ -40,10 +74,10 @@ class Call:
 class Work:
     """What was done since the last `Encoder.begin`."""
 
-    calls: list[Call] = field(default_factory=list)
-    tokens: int = 0  # that the texts have, cut to the model's length or into pieces
-    forwarded: int = 0  # that the model read: each text once, unless it was known
-    padded: int = 0
+    requests: list[Request] = field(default_factory=list)
+    tokens_asked: int = 0  # of all texts, cut to the model's length or into pieces
+    tokens_read: int = 0  # by the model: each text once, unless it was known
+    tokens_padded: int = 0  # tokens_read and the padding of their batches
 
 
 class Encoder:
@@ -55,12 +89,13 @@ class Encoder:
     that tasks share.
 
     Args:
-        model: to evaluate; patched while a temperature other than 1 is set, see `close`.
-        prompts: by mteb's keys: "query", "document", a task's or a task type's name.
-        layers: that get the temperature, as `patch` takes them.
-        apply_to: "both", "document" or "query".
-        batch_tokens: tokens of a batch, padding included; by the device if None.
-        chunk_tokens: longer texts are read in pieces of at most so many tokens (`tempscale.encoding.pieces`); whole if None.
+        model: model to evaluate; patched while a temperature other than 1 is set, see `close`.
+        prompts: prompts by mteb's keys: "query", "document", a task's or a task type's name.
+        layers: layers that get the temperature, as `patch` takes them.
+        apply_to: sides that get the temperature: "both", "document" or "query".
+        batch_tokens: size of a batch in tokens, padding included; by the device if None.
+        chunk_tokens: length in tokens of the pieces that longer texts are read in (`tempscale.encoding.pieces`); texts are
+            read whole if None.
     """
 
     def __init__(
@@ -79,17 +114,16 @@ class Encoder:
         self.mteb_model_meta: Any = None
         self.progress: Callable[[float], None] = lambda share: None
         self.work = Work()
-        self.read = Work()  # all in all
+        self.total_work = Work()
         self._layers, self._apply_to, self._chunk_tokens = layers, apply_to, chunk_tokens
         self._patch: Patch | None = None
         self._temperature: Schedule = 1.0
-        self._label = temperature_label(1.0)
-        self._embeddings, self._tokens = Recent(CACHE_BYTES), Recent(CACHE_BYTES // 2)
+        self._embeddings, self._tokens = SizedLRU(CACHE_BYTES), SizedLRU(CACHE_BYTES // 2)
 
     def prove(self, temperatures: Sequence[Schedule]) -> None:
         """Put every temperature into the model once, or raise what `patch` raises: before the work, not in the middle.
 
-        Raises also ValueError for chunks that cannot be, see `check_chunks`.
+        Raises also ValueError for chunk_tokens that the model cannot read, see `check_chunks`.
         """
         if self._chunk_tokens:
             default = self.model.prompts.get(self.model.default_prompt_name or "", "")
@@ -102,7 +136,7 @@ class Encoder:
 
     def begin(self, temperature: Schedule) -> None:
         """Set the temperature, and count from zero."""
-        self._temperature, self._label = temperature, temperature_label(temperature)
+        self._temperature = temperature
         self.work = Work()
 
     def close(self) -> None:
@@ -130,13 +164,13 @@ class Encoder:
             f"count {key}", lambda: count_tokens(self.model, texts, prompt), lambda found: 40 * len(found)
         )
         ids = list(inputs.dataset["id"]) if "id" in inputs.dataset.column_names else None
-        self.work.calls.append(Call(side, ids, tokens))
+        self.work.requests.append(Request(side, ids, tokens))
         pieces = self._pieces(texts, tokens, prompt, key)
-        self.work.tokens += sum(min(count, self._limit) for count in pieces.tokens)
-        plain = is_plain(self._label) or self._apply_to not in ("both", side)
-        self._set(1.0 if plain else self._temperature)
+        self.work.tokens_asked += sum(min(count, self._limit) for count in pieces.tokens)
+        temperature = self._temperature if self._apply_to in ("both", side) else 1.0
+        self._set(temperature)
         return self._embeddings.get_or(
-            f"{temperature_label(1.0) if plain else self._label} {key}",
+            f"{temperature_label(temperature)} {key}",
             lambda: average(self._encode(pieces.texts, pieces.tokens, prompt, side, key), pieces.numbers),
             lambda found: found.nbytes,
         )
@@ -158,7 +192,7 @@ class Encoder:
     def _set(self, temperature: Schedule) -> None:
         if self._patch:
             self._patch.temperature = temperature
-        elif not (isinstance(temperature, float) and temperature == 1.0):
+        elif not is_plain(temperature):
             self._patch = patch(self.model, temperature, layers=self._layers)
 
     def _prompt(self, task_metadata: Any, prompt_type: Any) -> str:
@@ -199,15 +233,15 @@ class Encoder:
         parts: list[torch.Tensor] = []
         done, total = 0, sum(lengths) or 1
         with torch.inference_mode():
-            for batch, features in ahead(prepare, batches):
+            for batch, features in prefetch(prepare, batches):
                 parts.append(self._forward(features, len(batch), options))
                 done += sum(lengths[index] for index in batch)
                 self.progress(done / total)
             found = torch.cat(parts).float().cpu().numpy() if parts else np.zeros((0, 0), dtype=np.float32)
         padded = padded_tokens(lengths, batches)
-        for work in (self.work, self.read):
-            work.forwarded += sum(lengths)
-            work.padded += padded
+        for work in (self.work, self.total_work):
+            work.tokens_read += sum(lengths)
+            work.tokens_padded += padded
         order = np.empty(len(unique), dtype=np.int64)
         order[[index for batch in batches for index in batch]] = np.arange(len(unique))
         embeddings: Embeddings = found[order[[position[text] for text in texts]]]
@@ -233,38 +267,3 @@ class Encoder:
         half = texts // 2
         first, second = (part_of(features, texts, part) for part in (slice(half), slice(half, None)))
         return torch.cat([self._forward(first, half, options), self._forward(second, texts - half, options)])
-
-
-T = TypeVar("T")
-
-
-class Recent:
-    """Values by key, the ones not used for longest dropped when all together grow beyond a limit of bytes.
-
-    >>> recent = Recent(limit=10)
-    >>> for text in ("four", "more", "four", "text"):
-    ...     _ = recent.get_or(text, lambda: text, len)
-    >>> list(recent)
-    ['four', 'text']
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._values: OrderedDict[str, tuple[int, Any]] = OrderedDict()
-        self._bytes = 0
-
-    def get_or(self, key: str, make: Callable[[], T], size: Callable[[T], int]) -> T:
-        """Return the value of a key; make it, and note its size, if it is not there."""
-        if key not in self._values:
-            value = make()
-            self._values[key] = (size(value), value)
-            self._bytes += self._values[key][0]
-            while self._bytes > self._limit and len(self._values) > 1:
-                self._bytes -= self._values.popitem(last=False)[1][0]
-        self._values.move_to_end(key)
-        found: T = self._values[key][1]
-        return found
-
-    def __iter__(self) -> Any:
-        """Go through the keys, the one not used for longest first."""
-        return iter(self._values)

@@ -17,10 +17,10 @@ def features_of(
     """Return the tokens of a batch, as `SentenceTransformer.encode` makes them.
 
     Args:
-        model: of sentence-transformers 5, which has no `preprocess`, or 6, which has given up `tokenize`.
-        texts: of the batch, without the prompt.
-        prompt: put in front of each; pooling leaves it out again where the model says so.
-        options: such as the side, for models that treat queries and documents differently.
+        model: model of sentence-transformers 5, which has no `preprocess`, or 6, which has given up `tokenize`.
+        texts: texts of the batch, without the prompt.
+        prompt: prompt put in front of each; pooling leaves it out again where the model says so.
+        options: options such as the side, for models that treat queries and documents differently.
     """
     options = options or {}
     if hasattr(model, "preprocess"):

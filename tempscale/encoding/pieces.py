@@ -26,13 +26,13 @@ class Pieces(NamedTuple):
 
 
 def check_least(chunk_tokens: int) -> None:
-    """Raise ValueError for pieces so short that no model is needed to say that they cannot be."""
+    """Raise ValueError for pieces too short for any model."""
     if chunk_tokens < LEAST:
         raise ValueError(f"chunk_tokens must be at least {LEAST}, not {chunk_tokens}; leave it out to read texts whole")
 
 
 def check_chunks(model: "SentenceTransformer", chunk_tokens: int, prompts: Collection[str] = ("",)) -> None:
-    """Raise ValueError unless a model can read texts in pieces of so many tokens, with any of its prompts in front."""
+    """Raise ValueError unless a model can read texts in pieces of chunk_tokens tokens, with any of its prompts in front."""
     check_least(chunk_tokens)
     limit = model.max_seq_length
     if limit and chunk_tokens > limit:
@@ -57,19 +57,19 @@ def check_chunks(model: "SentenceTransformer", chunk_tokens: int, prompts: Colle
 def pieces_of(
     model: "SentenceTransformer", texts: Sequence[str], tokens: Sequence[int], chunk_tokens: int, prompt: str = ""
 ) -> Pieces:
-    """Cut every text that is longer than so many tokens.
+    """Cut every text that is longer than chunk_tokens tokens.
 
     Consecutive pieces, which together are the text, but for white space where it was cut. Cuts are between words where
     that is possible, else between tokens. The pieces of a text are about equally long, so that no short rest counts as
     much as a full piece.
 
     Args:
-        model: whose tokens are counted; with a fast tokenizer.
-        texts: without the prompt.
-        tokens: of each, with prompt and special tokens, see `count_tokens`.
-        chunk_tokens: of a piece at most, with prompt and special tokens. Only a character that has more tokens by itself
-            makes a longer piece.
-        prompt: that each piece will get in front.
+        model: model whose tokens are counted; with a fast tokenizer.
+        texts: texts without the prompt.
+        tokens: length of each text in tokens, with prompt and special tokens, see `count_tokens`.
+        chunk_tokens: largest length of a piece in tokens, with prompt and special tokens. Only a character that has more
+            tokens by itself makes a longer piece.
+        prompt: prompt that each piece will get in front.
 
     >>> from tempscale import load_model
     >>> model = load_model("minilm")
@@ -106,7 +106,7 @@ def _cut(
 
 
 def _split(model: "SentenceTransformer", text: str, room: int) -> Iterator[str]:
-    """Yield consecutive pieces of a text that have at most so many of its tokens."""
+    """Yield consecutive pieces of a text, each with at most `room` of its tokens."""
     encoded = model.tokenizer(
         text, add_special_tokens=False, truncation=False, verbose=False, return_offsets_mapping=True
     )
@@ -137,7 +137,7 @@ def average(embeddings: Embeddings, numbers: Sequence[int]) -> Embeddings:
 
     Args:
         embeddings: (pieces, d).
-        numbers: of the pieces of each text, in the order of the embeddings.
+        numbers: number of pieces of each text, in the order of the embeddings.
 
     >>> average(np.array([[0, 2], [1, 0], [0, 1]], dtype=np.float32), [1, 2])
     array([[0.        , 2.        ],

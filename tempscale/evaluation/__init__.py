@@ -1,7 +1,10 @@
 """MTEB over temperatures.
 
-An evaluation is a straight line: `plan` (what is asked for, as jobs), `run_unit` (one job: mteb encodes and scores), `run`
-(results go to the store, whoever runs the jobs). Start with `evaluate`, which draws it. `ray_runner` runs the same jobs on a
-cluster. Below them: `tasks` and `own_tasks` (data), `identity` (what model is this?), `item_scores` (the scores of single
-queries, caught on the way), `store` (where they are kept), `progress` (what is printed).
+An evaluation is a straight line: a `plan` (what is asked for) becomes jobs, `run_unit` has mteb run one of them, and `run`
+puts what came out into the store, whoever ran it. Start with `evaluate`, which draws this line. `ray_runner` runs the same
+jobs on a cluster.
+
+Below the line stand `tasks` and `own_tasks` (data), `identity` (which model is this?), `item_scores` (the scores of single
+queries, caught on the way), `store` (where they are kept), `mteb_files` (the same as mteb's own files) and `progress` (what
+is printed meanwhile).
 """

@@ -2,27 +2,25 @@
 
 import importlib.util
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from tempscale.evaluation.plan import Job, Plan, Sweep
-from tempscale.evaluation.progress import Report
-from tempscale.evaluation.run_unit import write_result
-from tempscale.evaluation.store import Item, Measured, Store
-from tempscale.patching.patch import Layers
-from tempscale.patching.schedules import Schedule, temperature_label
+from tempscale.evaluation.plan import ApplyTo, Plan, Session
+from tempscale.evaluation.progress import ProgressReport
+from tempscale.evaluation.run import ResultSink, run_here
+from tempscale.evaluation.store import Store
+from tempscale.patching.layers import Layers
+from tempscale.patching.schedules import Schedule
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
     from sentence_transformers import SentenceTransformer
 
-ENGINES = ("local", "ray")
-
 
 class PlanError(ValueError):
-    """What is asked for cannot be; nothing was run."""
+    """The request is invalid; nothing was run."""
 
 
 class EvaluationError(ValueError):
@@ -36,12 +34,12 @@ def evaluate(
     *,
     out: str | Path,
     layers: Layers | None = None,
-    apply_to: str = "both",
+    apply_to: ApplyTo = "both",
     data_dir: str | Path | None = None,
     max_seq_length: int | None = None,
     device: str | None = None,
     dtype: "str | torch.dtype | None" = None,
-    engine: str = "local",
+    engine: Literal["local", "ray"] = "local",
     address: str | None = None,
     batch_tokens: int | None = None,
     chunk_tokens: int | None = None,
@@ -51,7 +49,7 @@ def evaluate(
     """Evaluate a model on MTEB tasks at several temperatures.
 
     mteb itself evaluates, with the prompts and the pooling of the model's authors. A finished unit (a task's split and
-    subset at one temperature, for one model, data and setting) is never run twice: call again to go on after an
+    subset at one temperature, for one model, data and setting) is never run twice: call again to resume after an
     interruption. `tempscale.compare` reads the results.
 
     Args:
@@ -60,20 +58,22 @@ def evaluate(
             document ("mine.csv"), or task objects of mteb.
         temperatures: numbers or schedules; 1 is the model as it is.
         out: folder for `results.sqlite` (`tempscale.evaluation.store.Store`), and mteb's own files in `mteb/`.
-        layers: that get the temperature: all by default, "last:3", "first:3", "0,-1", or what `patch` takes.
-        apply_to: "both" sides of a task, or only "document" or "query", the others keeping 1. Tasks without sides (STS,
-            classification, clustering) are then skipped, with a message.
-        data_dir: holds a folder for each task, in the layout of the hub; tasks without one come from the hub. By default
-            the environment's TEMPSCALE_DATA.
-        max_seq_length, device, dtype: of the model, see `load_model`.
+        layers: layers that get the temperature: all by default; as for `patch`.
+        apply_to: sides of a task that get the temperature: "both", or only "document" or "query", the others keeping 1.
+            Tasks without sides (STS, classification, clustering) are then skipped, with a message.
+        data_dir: folder that holds a folder for each task, in the layout of the hub; tasks without one come from the hub.
+            By default the environment's TEMPSCALE_DATA.
+        max_seq_length: length in tokens at which texts are cut; the model's by default.
+        device: device of a model given by name, as in `load_model`.
+        dtype: type of the weights of a model given by name, as in `load_model`.
         engine: "local", or "ray" to spread the units over an existing Ray cluster; models then go by name.
-        address: of the Ray cluster; by default the one that Ray finds.
-        batch_tokens: of a batch, padding included; by default what suits the device.
-        chunk_tokens: cut every longer text into pieces of at most chunk_tokens tokens, prompt and special tokens included,
-            and average their embeddings (`tempscale.encoding.pieces`): all of it is read, also beyond max_seq_length. At
-            least 8 and at most max_seq_length. By default texts are read as a whole, up to max_seq_length.
-        command: kept with the results; by default this call.
-        progress: print a line for each unit, and on a terminal a bar, on stderr.
+        address: address of the Ray cluster; by default the one that Ray finds.
+        batch_tokens: size of a batch in tokens, padding included; by default what suits the device.
+        chunk_tokens: length in tokens of the pieces that longer texts are cut into, prompt and special tokens included;
+            the embeddings of the pieces are averaged (`tempscale.encoding.pieces`), so all of a text is read, also beyond
+            max_seq_length. At least 8 and at most max_seq_length. By default texts are read as a whole.
+        command: command kept with the results; by default this call.
+        progress: whether to print a line for each unit, and on a terminal a bar, on stderr.
 
     Returns:
         The finished units that were asked for, in their order, as `Store.units()` gives them but without mteb's raw scores.
@@ -87,121 +87,47 @@ def evaluate(
         ModuleNotFoundError: mteb or ray is not installed.
     """
     _check_installed("mteb", "eval")
-    names = [tasks] if isinstance(tasks, str) else list(tasks)
-    data_dir = data_dir or os.environ.get("TEMPSCALE_DATA") or None
-    plan = Plan(
-        model,
-        names,
-        list(temperatures),
-        layers,
-        apply_to,
-        data_dir,
-        max_seq_length,
-        device,
-        dtype,
-        batch_tokens,
-        chunk_tokens,
-    )
     if engine == "ray":
         _check_installed("ray", "ray")
+    plan = Plan(
+        model=model,
+        tasks=[tasks] if isinstance(tasks, str) else list(tasks),
+        temperatures=list(temperatures),
+        layers=layers,
+        apply_to=apply_to,
+        data_dir=data_dir or os.environ.get("TEMPSCALE_DATA") or None,
+        max_seq_length=max_seq_length,
+        device=device,
+        dtype=dtype,
+        engine=engine,
+        batch_tokens=batch_tokens,
+        chunk_tokens=chunk_tokens,
+        command=command,
+    )
     try:
         plan.check()
-        _check_engine(engine, plan)
         parts, skipped = plan.parts()
     except (ValueError, NotADirectoryError) as error:
         raise PlanError(str(error)) from error
-    with Store(out) as store:
-        sweep = Sweep(plan, parts)
-        try:
-            todo = [job for job in sweep.jobs if not store.finished(job.unit)]
-            with Report([job.unit for job in todo], shown=progress) as report:
-                if skipped:
-                    report.say(f"Skipped, for having no queries and documents: {', '.join(skipped)}")
-                run = Run(store, out, report, command or _call(plan))
-                if engine == "ray":
-                    from tempscale.evaluation.ray_runner import run_on_ray
+    with Store(out) as store, Session(plan, parts) as session:
+        todo = [job for job in session.jobs if not store.finished(job.unit)]
+        with ProgressReport([job.unit for job in todo], shown=progress) as report:
+            if skipped:
+                report.say(f"Skipped, for having no queries and documents: {', '.join(skipped)}")
+            sink = ResultSink(store, out, report)
+            if engine == "ray":
+                from tempscale.evaluation.ray_runner import run_on_ray
 
-                    run_on_ray(plan, todo, run, address)
-                else:
-                    _run_here(sweep, todo, run)
-        finally:
-            sweep.close()
+                run_on_ray(plan, todo, sink, address)
+            else:
+                run_here(session, todo, sink)
         # Also of what was finished before: the files are those of what was asked for last.
-        for job in {(job.unit.task, job.unit.temperature): job for job in sweep.jobs}.values():
-            write_result(out, store, job.part, job.unit)
+        for job in {(job.unit.task, job.unit.temperature): job for job in session.jobs}.values():
+            sink.write_mteb_file(job)
         units = store.units().drop(columns="scores").set_index("id", drop=False)
-    if run.failures:
-        raise EvaluationError("; ".join(run.failures.values()))
-    return units.loc[[job.unit.id for job in sweep.jobs]].reset_index(drop=True)
-
-
-class Run:
-    """Where results go, whoever computes them."""
-
-    def __init__(self, store: Store, out: str | Path, report: Report, command: str) -> None:
-        self.store, self.report, self.command = store, report, command
-        self.failures: dict[str, str] = {}
-        self._out = out
-
-    def wanted(self, job: Job) -> bool:
-        """Whether a unit is still to be run: another process may have done it, or its task may have failed."""
-        return job.part.name not in self.failures and not self.store.finished(job.unit)
-
-    def finish(self, job: Job, measured: Measured, items: Sequence[Item]) -> None:
-        """Keep what came out."""
-        self.store.add(job.unit, measured, items)
-        write_result(self._out, self.store, job.part, job.unit)
-        self.report.done(job.unit, measured)
-
-    def fail(self, job: Job, error: Exception) -> None:
-        """Give a task up, and go on with the others."""
-        self.failures[job.part.name] = str(error)
-        self.report.say(f"{job.part.name}: failed, going on with the rest")
-
-
-def _run_here(sweep: Sweep, jobs: Sequence[Job], run: Run) -> None:
-    encoder = sweep.encoder
-
-    def progress(share: float) -> None:
-        # Most tasks encode twice: queries and documents, two sides of pairs, training and test.
-        calls = len(encoder.work.calls)
-        run.report.share((calls - 1 + share) / max(2, calls))
-
-    encoder.progress = progress
-    for job in jobs:
-        if not run.wanted(job):
-            run.report.leave(job.unit)
-            continue
-        run.report.start(job.unit)
-        try:
-            measured, items = sweep.measure(job, run.command)
-        except (OSError, ValueError) as error:
-            run.fail(job, error)
-            run.report.leave(job.unit)
-        else:
-            run.finish(job, measured, items)
-    if encoder.read.padded:
-        padding = 1 - encoder.read.forwarded / encoder.read.padded
-        run.report.say(f"The model read {encoder.read.forwarded} tokens in batches of which {padding:.1%} was padding")
-
-
-def _call(plan: Plan) -> str:
-    """Return a plan as the call that it came from."""
-    temperatures = ", ".join(temperature_label(one) for one in plan.temperatures)
-    options = [
-        f", {name}={getattr(plan, name)!r}"
-        for name in ("layers", "apply_to", "max_seq_length", "device", "dtype", "batch_tokens", "chunk_tokens")
-        if getattr(plan, name) not in (None, "both")
-    ]
-    name = repr(plan.model) if isinstance(plan.model, str) else type(plan.model).__name__
-    return f"evaluate({name}, {[str(task) for task in plan.tasks]}, [{temperatures}]{''.join(options)})"
-
-
-def _check_engine(engine: str, plan: Plan) -> None:
-    if engine not in ENGINES:
-        raise ValueError(f"unknown engine {engine!r}: expected local or ray")
-    if engine == "ray" and not all(isinstance(one, str) for one in (plan.model, *plan.tasks)):
-        raise ValueError("engine='ray' needs the model and the tasks by name: each worker loads its own")
+    if sink.failures:
+        raise EvaluationError("; ".join(sink.failures.values()))
+    return units.loc[[job.unit.id for job in session.jobs]].reset_index(drop=True)
 
 
 def _check_installed(package: str, extra: str) -> None:

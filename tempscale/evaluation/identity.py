@@ -77,13 +77,18 @@ def versions() -> dict[str, str]:
     return found
 
 
+def command_line() -> str:
+    """Return the command that is running, as a user would type it."""
+    return shlex.join(["tempscale", *sys.argv[1:]])
+
+
 def provenance(name: str, model: Any, texts: Sequence[str]) -> dict[str, str]:
     """Return what a measurement was made with.
 
     Args:
-        name: of the model, as given to `load_model`.
-        model: the SentenceTransformer.
-        texts: all that were read.
+        name: name of the model, as given to `load_model`.
+        model: SentenceTransformer that was measured.
+        texts: all texts that were read.
 
     Returns:
         The command line, the model with a hash of its weights (of the file, or the hub's commit), its dtype, device and
@@ -92,7 +97,7 @@ def provenance(name: str, model: Any, texts: Sequence[str]) -> dict[str, str]:
     transformer = model[0].auto_model
     parameter = next(transformer.parameters())
     return {
-        "command": shlex.join(["tempscale", *sys.argv[1:]]),
+        "command": command_line(),
         "model": name,
         "weights": _weights(name, transformer),
         "dtype": str(parameter.dtype).removeprefix("torch."),

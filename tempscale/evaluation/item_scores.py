@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tempscale.encoding.encoder import Call
+from tempscale.encoding.encoder import Request
 from tempscale.evaluation.store import Item
 
 # mteb rounds the scores of retrieval to five digits.
 ROUNDING = 1e-5
 
-# Of what mteb calls a score, as pytrec_eval calls it for a query: ndcg_at_10 -> ndcg_cut_10.
+# Of what mteb requests a score, as pytrec_eval requests it for a query: ndcg_at_10 -> ndcg_cut_10.
 _OF_QUERY = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P", "hit_rate": "success"}
 
 
@@ -68,33 +68,33 @@ def _both(listen: Callable[..., None], method: Callable[..., Any]) -> Callable[.
     return call
 
 
-def items_of(caught: Caught, calls: list[Call], metric: str) -> list[Item]:
+def items_of(caught: Caught, requests: list[Request], metric: str) -> list[Item]:
     """Return the items of a unit, with their lengths; none for kinds of tasks whose score is not one of items.
 
     The length of a query is that of its relevant documents, their mean if there are several; that of a pair is its longer
     text's.
     """
     if caught.queries:
-        return _queries(caught, calls, metric)
-    if caught.cosines and len(calls) == 2:
-        pairs = zip(calls[0].tokens, calls[1].tokens, caught.cosines, caught.gold, strict=True)
+        return _queries(caught, requests, metric)
+    if caught.cosines and len(requests) == 2:
+        pairs = zip(requests[0].tokens, requests[1].tokens, caught.cosines, caught.gold, strict=True)
         return [Item(str(index), max(one, two), cosine, gold) for index, (one, two, cosine, gold) in enumerate(pairs)]
     # Cross-validation has other rows in every experiment.
-    if caught.right and all(len(right) == len(calls[-1].tokens) for right in caught.right):
+    if caught.right and all(len(right) == len(requests[-1].tokens) for right in caught.right):
         shares = np.mean(caught.right, axis=0)
         return [
             Item(str(row), tokens, share)
-            for row, (tokens, share) in enumerate(zip(calls[-1].tokens, shares, strict=True))
+            for row, (tokens, share) in enumerate(zip(requests[-1].tokens, shares, strict=True))
         ]
     return []
 
 
-def _queries(caught: Caught, calls: list[Call], metric: str) -> list[Item]:
+def _queries(caught: Caught, requests: list[Request], metric: str) -> list[Item]:
     name, _, cut = metric.partition("_at_")
     key = f"{_OF_QUERY.get(name, name)}_{cut}"
     if any(key not in scores for scores in caught.queries.values()):
         return []
-    documents = [call for call in calls if call.side == "document" and call.ids]
+    documents = [call for call in requests if call.side == "document" and call.ids]
     lengths = {id_: tokens for call in documents for id_, tokens in zip(call.ids or (), call.tokens, strict=True)}
     relevant = {
         query: [id_ for id_, grade in caught.relevant.get(query, {}).items() if grade > 0]

@@ -1,4 +1,4 @@
-"""A retrieval task from one's own pairs of query and document, as a task of mteb."""
+"""Retrieval tasks that need no download, as tasks of mteb: a user's own pairs, and docstrings of installed packages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import packages_distributions, version
@@ -12,6 +12,8 @@ from tempscale.texts.docstrings import PACKAGES, docstrings
 from tempscale.texts.files import read_columns
 
 FEWEST = 10  # queries: `compare` gives no interval for fewer
+# Shorter docstrings hardly say anything beyond their summary.
+MIN_TOKENS = 24
 
 
 class PairRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is untyped here
@@ -20,9 +22,9 @@ class PairRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is untyped 
     Equal queries are one query with several relevant documents, and equal documents are one document.
 
     Args:
-        pairs: of query and document, with at least 10 different queries and 2 different documents.
-        name: of the task, in results.
-        **kwargs: as for every task of mteb.
+        pairs: pairs of query and document, with at least 10 different queries and 2 different documents.
+        name: name of the task, in results.
+        **kwargs: arguments of every task of mteb.
 
     Raises:
         ValueError: too few queries or documents.
@@ -38,21 +40,10 @@ class PairRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is untyped 
         name="PairRetrieval",
         description="Find the documents that belong to a query, among those of all given pairs.",
         dataset={"path": "tempscale/pairs", "revision": "given"},
-        reference=None,
         type="Retrieval",
         category="t2t",
-        modalities=["text"],
-        eval_splits=["test"],
         eval_langs=["eng-Latn"],
         main_score="ndcg_at_10",
-        date=None,
-        domains=None,
-        task_subtypes=None,
-        license=None,
-        annotations_creators=None,
-        dialect=None,
-        sample_creation=None,
-        bibtex_citation=None,
     )
 
     def __init__(self, pairs: Iterable[tuple[str, str]], *, name: str = "PairRetrieval", **kwargs: Any) -> None:
@@ -108,7 +99,7 @@ def read_pairs(path: str | Path) -> PairRetrieval:
     """Return the task of a file with the columns (or keys) query and document; named after the file.
 
     Args:
-        path: .csv, .tsv, .jsonl or .ndjson, as for `read_texts`. Rows without one of the two are left out.
+        path: file, .csv, .tsv, .jsonl or .ndjson, as for `read_texts`. Rows without one of the two are left out.
 
     Raises:
         OSError, ValueError: as `read_texts` does, or too few queries or documents.
@@ -118,10 +109,6 @@ def read_pairs(path: str | Path) -> PairRetrieval:
         return PairRetrieval([pair for pair in rows if all(pair)], name=Path(path).stem)
     except ValueError as error:
         raise ValueError(f"{path} holds {error}") from error
-
-
-# Shorter docstrings hardly say anything beyond their summary.
-MIN_TOKENS = 24
 
 
 def _revision(packages: Sequence[str]) -> str:
@@ -141,7 +128,7 @@ class DocstringRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is unt
     Args:
         queries: size of the sample, and of the corpus.
         packages: import names of installed packages.
-        **kwargs: as for every task of mteb.
+        **kwargs: arguments of every task of mteb.
 
     Raises:
         ValueError: on loading, fewer pairs than queries.
@@ -160,8 +147,6 @@ class DocstringRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is unt
         reference="https://peps.python.org/pep-0257/",
         type="Retrieval",
         category="t2t",
-        modalities=["text"],
-        eval_splits=["test"],
         eval_langs=["eng-Latn"],
         main_score="ndcg_at_10",
         date=("2005-01-01", "2025-12-31"),

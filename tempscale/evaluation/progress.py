@@ -12,13 +12,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from tempscale.evaluation.store import Measured, Unit
 
 
-class Report:
+class ProgressReport:
     """Progress on stderr: lines, and on a terminal a bar with an estimate of the time left.
 
     The estimate takes what a task cost at other temperatures, and for a task not yet seen the mean of the others.
 
     Args:
-        units: to be run.
+        units: units that are to be run.
         shown: whether to say anything.
     """
 
@@ -54,10 +54,10 @@ class Report:
     def done(self, unit: Unit, measured: Measured) -> None:
         """Say what came out."""
         self._seconds[_part(unit)].append(measured.seconds)
-        self.leave(unit)
+        self.advance(unit)
         self.say(f"{_name(unit)}: {measured.metric} {measured.main_score:.5f} ({_duration(measured.seconds)})")
 
-    def leave(self, unit: Unit) -> None:
+    def advance(self, unit: Unit) -> None:
         """Count a unit as done."""
         self._left.remove(unit)
         self._done += 1
@@ -82,12 +82,7 @@ def _part(unit: Unit) -> tuple[str, ...]:
 
 def _name(unit: Unit) -> str:
     where = [unit.task, unit.split, *([unit.subset] if unit.subset != "default" else [])]
-    setting = [unit.temperature, *([f"layers {unit.layers}"] if unit.layers != "all" else [])]
-    if unit.apply_to != "both":
-        setting.append(f"{unit.apply_to} only")
-    if unit.chunk_tokens:
-        setting.append(f"chunks of {unit.chunk_tokens}")
-    return f"{' '.join(where)} at {', '.join(setting)}"
+    return f"{' '.join(where)} at {unit.setting.label}"
 
 
 def _duration(seconds: float) -> str:

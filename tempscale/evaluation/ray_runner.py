@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tempscale.evaluation.plan import Job, Plan, Sweep
+from tempscale.evaluation.plan import Job, Plan, Session
+from tempscale.evaluation.run import ResultSink
+from tempscale.evaluation.run_unit import run_unit
 from tempscale.evaluation.store import Item, Measured
-
-if TYPE_CHECKING:
-    from tempscale.evaluation.evaluate import Run
 
 ATTEMPTS = 3  # of a unit, before it is taken for what kills the workers; and of starting workers in vain
 PATIENCE = 600.0  # seconds without any worker: a cluster that grows on demand needs minutes
@@ -26,29 +25,29 @@ class Worker:
 
     def __init__(self, plan: Plan) -> None:
         parts, _ = plan.parts()
-        self._sweep = Sweep(plan, parts)
-        self._jobs = {job.unit.id: job for job in self._sweep.jobs}
+        self._session = Session(plan, parts)
+        self._jobs = {job.unit.id: job for job in self._session.jobs}
 
     def ready(self) -> None:
         """Return once the model is loaded."""
 
-    def measure(self, unit_id: str, name: str, command: str) -> tuple[Measured, list[Item]]:
+    def run(self, unit_id: str, name: str) -> tuple[Measured, list[Item]]:
         """Run a unit, or raise ValueError if it is not the same here."""
         if unit_id not in self._jobs:
             raise ValueError(
                 f"a worker has other data of {name}, or another model, than the driver: give all nodes the same"
             )
-        return self._sweep.measure(self._jobs[unit_id], command)
+        return run_unit(self._session, self._jobs[unit_id])
 
 
-def run_on_ray(plan: Plan, jobs: Sequence[Job], run: "Run", address: str | None) -> None:
+def run_on_ray(plan: Plan, jobs: Sequence[Job], sink: ResultSink, address: str | None) -> None:
     """Spread units over the workers of a cluster.
 
     Args:
-        plan: with the model and the tasks by name.
-        jobs: to be run.
-        run: where results go.
-        address: of the cluster; by default RAY_ADDRESS, or the one of this machine.
+        plan: plan with the model and the tasks by name.
+        jobs: jobs to run.
+        sink: where results go.
+        address: address of the cluster; by default RAY_ADDRESS, or the one of this machine.
 
     Raises:
         OSError: no cluster, or none of its workers can be started.
@@ -70,7 +69,7 @@ def run_on_ray(plan: Plan, jobs: Sequence[Job], run: "Run", address: str | None)
         plan = replace(plan, data_dir=Path(plan.data_dir).absolute())
     pool = _Pool(plan, len(jobs))
     try:
-        pool.run(list(jobs), run)
+        pool.run(list(jobs), sink)
     finally:
         pool.close()
         if started:
@@ -100,16 +99,16 @@ class _Pool:
         worker = self._kind.remote(self._plan)
         self._doing[worker.ready.remote()] = (worker, None)
 
-    def run(self, waiting: list[Job], run: "Run") -> None:
+    def run(self, waiting: list[Job], sink: ResultSink) -> None:
         """Hand out the units until all are done."""
         import ray
 
         while waiting or any(job for _, job in self._doing.values()):
             done, _ = ray.wait(list(self._doing), num_returns=1, timeout=1.0)
             for ref in done:
-                self._collect(ref, waiting, run)
+                self._collect(ref, waiting, sink)
             while waiting and self._idle:
-                self._next(self._idle.pop(), waiting, run)
+                self._next(self._idle.pop(), waiting, sink)
             if any(job for _, job in self._doing.values()):
                 self._alive = time.monotonic()
             elif waiting and time.monotonic() - self._alive > PATIENCE:
@@ -117,7 +116,7 @@ class _Pool:
                     f"no worker of the Ray cluster was ready within {PATIENCE:.0f} s: `ray status` shows what it has"
                 )
 
-    def _collect(self, ref: Any, waiting: list[Job], run: "Run") -> None:
+    def _collect(self, ref: Any, waiting: list[Job], sink: ResultSink) -> None:
         """Take what a worker returned."""
         import ray
         from ray.exceptions import RayActorError, RayTaskError
@@ -126,20 +125,19 @@ class _Pool:
         try:
             result = ray.get(ref)
         except RayActorError as error:
-            self._replace(job, error, waiting, run)
+            self._replace(job, error, waiting, sink)
             return
         except RayTaskError as error:
             if job is None or not isinstance(error.cause, (OSError, ValueError)):
                 raise error.cause from error
-            run.fail(job, error.cause)
-            run.report.leave(job.unit)
+            sink.fail(job, error.cause)
         else:
             self._in_vain = 0
             if job is not None:
-                run.finish(job, *result)
+                sink.finish(job, *result)
         self._idle.append(worker)
 
-    def _replace(self, job: Job | None, error: Exception, waiting: list[Job], run: "Run") -> None:
+    def _replace(self, job: Job | None, error: Exception, waiting: list[Job], sink: ResultSink) -> None:
         """Start another worker for one that was lost, and put its unit back."""
         if job is None:
             self._in_vain += 1
@@ -149,26 +147,24 @@ class _Pool:
         else:
             self._lost[job.unit.id] += 1
             if self._lost[job.unit.id] >= ATTEMPTS:
-                run.fail(
+                sink.fail(
                     job, OSError(f"{job.part.name}: {ATTEMPTS} workers were lost while they ran it; perhaps memory")
                 )
-                run.report.leave(job.unit)
             else:
-                run.report.say(f"A worker was lost; {job.part.name} at {job.unit.temperature} is run again")
+                sink.report.say(f"A worker was lost; {job.part.name} at {job.unit.temperature} is run again")
                 waiting.insert(0, job)
         self._start()
 
-    def _next(self, worker: Any, waiting: list[Job], run: "Run") -> None:
+    def _next(self, worker: Any, waiting: list[Job], sink: ResultSink) -> None:
         """Give a worker a unit, of the task that it has loaded if there is one."""
         waiting.sort(key=lambda job: job.part.name != self._tasks.get(worker))
         while waiting:
             job = waiting.pop(0)
-            if run.wanted(job):
-                run.report.start(job.unit)
+            if sink.wanted(job):
+                sink.report.start(job.unit)
                 self._tasks[worker] = job.part.name
-                self._doing[worker.measure.remote(job.unit.id, job.part.name, run.command)] = (worker, job)
+                self._doing[worker.run.remote(job.unit.id, job.part.name)] = (worker, job)
                 return
-            run.report.leave(job.unit)
         self._idle.append(worker)
 
     def close(self) -> None:

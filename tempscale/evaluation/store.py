@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -14,7 +14,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Item", "Measured", "Store", "Unit"]
+FILE = "results.sqlite"
+VERSION = 2
+WAIT = 60.0  # seconds for another process to finish its transaction, which takes milliseconds
+
+
+class Setting(NamedTuple):
+    """What is varied for one model: a temperature, where it applies, and the length of pieces in tokens (0: texts whole).
+
+    All are labels, such as "0.9", "last:3" and "document".
+    """
+
+    temperature: str
+    layers: str
+    apply_to: str
+    chunk_tokens: int = 0
+
+    @property
+    def label(self) -> str:
+        """The setting for reading.
+
+        >>> Setting("0.9", "last:3", "both").label, Setting("1.0", "all", "both", 128).label
+        ('0.9 last:3 both', '1.0 chunks of 128')
+        """
+        where = " ".join((self.temperature, self.layers, self.apply_to)).removesuffix(" all both").strip()
+        return f"{where} chunks of {self.chunk_tokens}" if self.chunk_tokens else where
 
 
 @dataclass(frozen=True)
@@ -44,6 +68,11 @@ class Unit:
     def id(self) -> str:
         """The name of the unit: a hash of all that it consists of."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
+
+    @property
+    def setting(self) -> Setting:
+        """What is varied."""
+        return Setting(self.temperature, self.layers, self.apply_to, self.chunk_tokens)
 
 
 @dataclass(frozen=True)
@@ -79,16 +108,6 @@ class Item(NamedTuple):
     cluster: str | None = None
 
 
-def digest(values: Iterable[Any], items: list[tuple[Any, ...]]) -> str:
-    """Return a hash over all that is stored of a unit: its row, and the rows of its items."""
-    return hashlib.sha256(json.dumps([list(values), items]).encode()).hexdigest()
-
-
-FILE = "results.sqlite"
-VERSION = 2
-WAIT = 60.0  # seconds for another process to finish its transaction, which takes milliseconds
-
-
 UNIT = [field.name for field in fields(Unit)]
 MEASURED = [field.name for field in fields(Measured)]
 COLUMNS = ["id", *UNIT, *MEASURED, "created"]
@@ -104,16 +123,16 @@ class Store:
     """The finished units of a folder, and their items.
 
     A unit and its items are written in one transaction, with a digest over all of them: a unit is there completely, or not
-    at all, and one that was altered since does not count as finished. Any number of processes may use one store. One of an
-    earlier version is brought up to date when it is opened, after which the earlier tempscale no longer opens it.
+    at all, and one that was altered since does not count as finished. The digest of a unit is verified once for each
+    opening of the store, when it is first read. Any number of processes may use one store.
 
     Args:
-        out: a folder; the database is `results.sqlite` in it.
-        create: make what is missing. Without, a folder that has no results is an error.
+        out: folder; the database is `results.sqlite` in it.
+        create: whether to make what is missing. Without, a folder that has no results is an error.
 
     Raises:
         FileNotFoundError: nothing to read, and not to be created.
-        OSError: the database is damaged, of a later version, or cannot be written.
+        OSError: the database is damaged, of another version, or cannot be written.
 
     >>> import tempfile
     >>> unit = Unit("minilm", "a1", "STS12", "STS", "test", "default", "0.9", "all", "both", 256, "float32", "b2")
@@ -134,6 +153,7 @@ class Store:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"cannot make the folder {out} ({error.strerror}): name another") from error
+        self._verified: set[str] = set()
         with self._one_sentence():
             # Autocommit: transactions are begun by hand, where they are needed.
             self._database = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
@@ -144,19 +164,20 @@ class Store:
                 raise
 
     def _prepare(self) -> None:
-        found = self._version()
+        (found,) = self._database.execute("PRAGMA user_version").fetchone()
         if found > VERSION:
             raise OSError(f"{self.path} is of version {found}, this tempscale reads {VERSION}: upgrade tempscale")
-        if found < VERSION:
+        if 0 < found < VERSION:
+            raise OSError(
+                f"{self.path} is of version {found}, this tempscale reads {VERSION}: open it once with tempscale 0.1, which "
+                "brings it up to date, or evaluate into a new folder"
+            )
+        if found == 0:
             self._database.execute("PRAGMA journal_mode = WAL")
-            with self._transaction():
+            with self._transaction():  # another process may do the same
                 for statement in _SCHEMA.split(";"):
                     self._database.execute(statement)
                 self._database.execute(f"PRAGMA user_version = {VERSION}")
-
-    def _version(self) -> int:
-        version: int = self._database.execute("PRAGMA user_version").fetchone()[0]
-        return version
 
     @contextmanager
     def _one_sentence(self) -> Iterator[None]:
@@ -186,16 +207,19 @@ class Store:
     def finished(self, unit: Unit) -> bool:
         """Whether a unit is there, complete and unaltered."""
         with self._one_sentence():
-            return self._intact(unit.id)
+            return bool(self._rows("id = ?", [unit.id]))
 
-    def _intact(self, unit_id: str) -> bool:
-        row = self._row(unit_id)
-        return row is not None and row[-1] == digest(row[:-1], self._items(unit_id))
+    def _rows(self, where: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """Return the rows (`COLUMNS`) of the unaltered units for which a condition holds, the oldest first."""
+        query = f"SELECT {', '.join(COLUMNS)}, digest FROM unit WHERE {where} ORDER BY created, id"
+        return [row[:-1] for row in self._database.execute(query, values).fetchall() if self._unaltered(row)]
 
-    def _row(self, unit_id: str) -> tuple[Any, ...] | None:
-        query = f"SELECT {', '.join(COLUMNS)}, digest FROM unit WHERE id = ?"
-        row: tuple[Any, ...] | None = self._database.execute(query, (unit_id,)).fetchone()
-        return row
+    def _unaltered(self, row: tuple[Any, ...]) -> bool:
+        """Whether the digest of a unit, last in its row, is that of the row and its items."""
+        unit_id = row[0]
+        if unit_id not in self._verified and row[-1] == _digest(row[:-1], self._items(unit_id)):
+            self._verified.add(unit_id)
+        return unit_id in self._verified
 
     def _items(self, unit_id: str) -> list[tuple[Any, ...]]:
         query = "SELECT item, tokens, score, target, cluster FROM item WHERE unit = ? ORDER BY position"
@@ -203,13 +227,13 @@ class Store:
 
     def parts(self, unit: Unit) -> dict[str, dict[str, tuple[str, float]]]:
         """Return `scores` and `seconds` of the finished splits and subsets of a unit's task, all else being equal."""
-        names = [name for name in UNIT if name not in ("split", "subset")]
-        query = f"SELECT split, subset, scores, seconds FROM unit WHERE {' AND '.join(f'{name} = ?' for name in names)}"
+        equal = {name: value for name, value in asdict(unit).items() if name not in ("split", "subset")}
+        split, subset, scores, seconds = map(COLUMNS.index, ("split", "subset", "scores", "seconds"))
         found: dict[str, dict[str, tuple[str, float]]] = {}
         with self._one_sentence():
-            for split, subset, *measured in self._database.execute(query, [getattr(unit, name) for name in names]):
-                if self._intact(replace(unit, split=split, subset=subset).id):
-                    found.setdefault(split, {})[subset] = measured[0], measured[1]
+            for row in self._rows(" AND ".join(f"{name} = ?" for name in equal), list(equal.values())):
+                if replace(unit, split=row[split], subset=row[subset]).id == row[0]:
+                    found.setdefault(row[split], {})[row[subset]] = row[scores], row[seconds]
         return found
 
     def add(self, unit: Unit, measured: Measured, items: Iterable[Item]) -> None:
@@ -222,7 +246,7 @@ class Store:
         measures = asdict(measured) | {"main_score": _number(measured.main_score)}
         values = (unit.id, *asdict(unit).values(), *measures.values(), created)
         with self._one_sentence(), self._transaction():
-            if self._intact(unit.id):
+            if self._rows("id = ?", [unit.id]):
                 return
             self._database.execute("DELETE FROM item WHERE unit = ?", (unit.id,))
             self._database.executemany(
@@ -232,7 +256,7 @@ class Store:
             places = ", ".join("?" * (len(values) + 1))
             self._database.execute(
                 f"INSERT OR REPLACE INTO unit ({', '.join(COLUMNS)}, digest) VALUES ({places})",
-                (*values, digest(values, rows)),
+                (*values, _digest(values, rows)),
             )
 
     def units(self) -> "pd.DataFrame":
@@ -240,9 +264,7 @@ class Store:
         import pandas as pd
 
         with self._one_sentence():
-            ids = [row[0] for row in self._database.execute("SELECT id FROM unit ORDER BY created, id").fetchall()]
-            rows = [row[:-1] for unit_id in ids if self._intact(unit_id) and (row := self._row(unit_id))]
-        return pd.DataFrame(rows, columns=COLUMNS)
+            return pd.DataFrame(self._rows("TRUE", []), columns=COLUMNS)
 
     def items(self, unit_id: str) -> "pd.DataFrame":
         """Return the items of a finished unit: item, tokens, score, target (NaN where there is none), cluster.
@@ -253,7 +275,7 @@ class Store:
         import pandas as pd
 
         with self._one_sentence():
-            if not self._intact(unit_id):
+            if not self._rows("id = ?", [unit_id]):
                 raise KeyError(f"no finished unit {unit_id!r} in {self.path}: see Store.units()")
             rows = self._items(unit_id)
         frame = pd.DataFrame(rows, columns=list(Item._fields))
@@ -274,6 +296,11 @@ class Store:
     ) -> None:
         """Close the database, also after an exception."""
         self.close()
+
+
+def _digest(values: Iterable[Any], items: list[tuple[Any, ...]]) -> str:
+    """Return a hash over all that is stored of a unit: its row, and the rows of its items."""
+    return hashlib.sha256(json.dumps([list(values), items]).encode()).hexdigest()
 
 
 def _number(value: float | None) -> float | None:

@@ -4,7 +4,6 @@ import copy
 import difflib
 import functools
 import hashlib
-import importlib
 import random
 import re
 from collections.abc import Iterable, Iterator
@@ -15,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-# Tasks of our own, and the modules that define them; mteb knows the others.
-OWN = {"DocstringRetrieval": "tempscale.evaluation.own_tasks"}
+# Tasks of `own_tasks` that have a name; mteb knows the others.
+OWN = ("DocstringRetrieval",)
 
 # A name that ends so is a file of pairs.
 _FILES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -80,6 +79,10 @@ class Part:
         except (OSError, ValueError, KeyError, ImportError, DatasetsError) as error:
             raise self.unreadable(error) from error
 
+    def unload(self) -> None:
+        """Let the data of the task go."""
+        self.task.dataset, self.task.data_loaded = None, False
+
     def fresh(self) -> Any:
         """Return the task for this part alone, with the loaded data and random numbers as after loading.
 
@@ -106,10 +109,10 @@ def find_parts(names: Iterable[Any], data_dir: str | Path | None) -> list[Part]:
     """Return the parts of tasks, in the order of their names, each once.
 
     Args:
-        names: of tasks and benchmarks ("STS12", "MTEB(eng, v1)", "LongEmbed"), files of pairs ("mine.csv", see
+        names: names of tasks and benchmarks ("STS12", "MTEB(eng, v1)", "LongEmbed"), files of pairs ("mine.csv", see
             `tempscale.evaluation.own_tasks`), or task objects of mteb. A task that consists of others (CQADupstackRetrieval)
             stands for those.
-        data_dir: holds a folder for a task, of its name; a task without one comes from the hub.
+        data_dir: folder that holds a folder for a task, of its name; a task without one comes from the hub.
 
     Raises:
         ValueError: a name that mteb does not know, or a task that is not about text alone.
@@ -161,7 +164,9 @@ def _tasks(name: Any) -> list[Any]:
     elif name.lower().endswith(_FILES):
         found = [_pairs(name)]
     elif name in OWN:
-        found = [getattr(importlib.import_module(OWN[name]), name)()]
+        from tempscale.evaluation import own_tasks
+
+        found = [getattr(own_tasks, name)()]
     elif name in _benchmarks():
         found = [copy.copy(task) for task in mteb.get_benchmark(name).tasks]
     else:

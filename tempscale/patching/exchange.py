@@ -8,7 +8,7 @@ back restores the module bit for bit.
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -89,10 +89,10 @@ class TemperedOutput(Tempered):
         output = super().forward(*args, **kwargs)
         groups = getattr(self, _GROUPS)
         if groups is None:
-            return output / beside(self.current, output)
+            return output / broadcast_against(self.current, output)
         # Of a fused projection only the queries are divided: (..., groups, 3, width), queries first in each group.
         queries = output.unflatten(-1, (groups, 3, -1))[..., 0, :]
-        queries.div_(beside(self.current, queries))
+        queries.div_(broadcast_against(self.current, queries))
         return output
 
 
@@ -138,7 +138,7 @@ class Patched(Tempered):
     """A transformers model that is patched: it cannot be saved, since what is reloaded would have no temperature."""
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse."""
+        """Raise: a saved model would lose its temperature; use `fold`."""
         raise ValueError(
             f"{type(self).__name__} is patched, and a saved model forgets its temperature: `.remove()` the patch and use "
             "tempscale.fold to write the temperature into the weights"
@@ -183,11 +183,11 @@ class DividedLogits(TorchFunctionMode):
             return divided_softmax(self.temperature, *args, **kwargs)
         if func is F.scaled_dot_product_attention:
             self.calls += 1
-            return divided_sdpa(self.temperature, *args, **kwargs)
+            return divided_sdpa(self.temperature, SDPA(*args, **kwargs))
         return func(*args, **kwargs)
 
 
-def beside(temperature: float | torch.Tensor, x: torch.Tensor) -> float | torch.Tensor:
+def broadcast_against(temperature: float | torch.Tensor, x: torch.Tensor) -> float | torch.Tensor:
     """Return a temperature that divides x: temperatures (batch,) in the shape of x (batch, ...) or (batch * heads, ...)."""
     if isinstance(temperature, float):
         return temperature
@@ -213,26 +213,46 @@ def divided_softmax(
     dtype = next((arg for arg in args if isinstance(arg, torch.dtype)), dtype) or input.dtype
     # In single precision at least, and the row maximum goes first: a mask filled with the smallest float must not overflow.
     x = input.to(torch.promote_types(dtype, torch.float32))
-    x = (x - x.amax(dim, keepdim=True)) / beside(temperature, x)
+    x = (x - x.amax(dim, keepdim=True)) / broadcast_against(temperature, x)
     return torch.softmax(x, dim).to(dtype)
 
 
-def divided_sdpa(
-    temperature: float | torch.Tensor,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    **kwargs: Any,
-) -> torch.Tensor:
+class SDPA(NamedTuple):
+    """The arguments of a call of scaled_dot_product_attention: `SDPA(*args, **kwargs)`."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    attn_mask: torch.Tensor | None = None
+    dropout_p: float = 0.0
+    is_causal: bool = False
+    scale: float | None = None
+    enable_gqa: bool = False
+
+    @property
+    def factor(self) -> float:
+        """What the products of queries and keys are multiplied by."""
+        return float(self.query.shape[-1]) ** -0.5 if self.scale is None else self.scale
+
+    def ungrouped(self) -> "SDPA":
+        """The same call with one head of keys and values for each head of queries."""
+        if not self.enable_gqa:
+            return self
+        key, value = (x.repeat_interleave(self.query.shape[-3] // x.shape[-3], -3) for x in (self.key, self.value))
+        return self._replace(key=key, value=value, enable_gqa=False)
+
+    def attend(self) -> torch.Tensor:
+        """Make the call."""
+        # torch 2.4 does not know the last argument
+        grouped: Any = {"enable_gqa": True} if self.enable_gqa else {}
+        return F.scaled_dot_product_attention(*self[:6], scale=self.scale, **grouped)
+
+
+def divided_sdpa(temperature: float | torch.Tensor, call: SDPA) -> torch.Tensor:
     """Return scaled_dot_product_attention of the divided logits, an additive mask included."""
-    if attn_mask is not None and attn_mask.is_floating_point():
-        attn_mask = (attn_mask / beside(temperature, query)).clamp(min=torch.finfo(attn_mask.dtype).min)
-    if isinstance(temperature, torch.Tensor):
-        query = query / beside(temperature, query)
-    else:
-        scale = (query.shape[-1] ** -0.5 if scale is None else scale) / temperature
-    return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **kwargs)
+    divisor, mask = broadcast_against(temperature, call.query), call.attn_mask
+    if mask is not None and mask.is_floating_point():
+        call = call._replace(attn_mask=(mask / divisor).clamp(min=torch.finfo(mask.dtype).min))
+    if isinstance(divisor, torch.Tensor):
+        return call._replace(query=call.query / divisor).attend()
+    return call._replace(scale=call.factor / divisor).attend()

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from tempscale.patching.exchange import Temperature
-from tempscale.patching.patch import FOLDED, kind_of, unpatched
+from tempscale.patching.patch import FOLDED, unpatched
 from tempscale.patching.proof import find_sites, prove
-from tempscale.patching.recorder import Recorder, UnsupportedModelError, probing
-from tempscale.patching.schedules import Layered, Schedule, check_temperature
-from tempscale.patching.sources import Number, Part, Site, Source, queries
+from tempscale.patching.recorder import Recorder, UnsupportedModelError
+from tempscale.patching.schedules import Layered, Schedule, check_schedule, kind_of, per_layer
+from tempscale.patching.sources import NumberSource, Site, Source, output_sources
 
 _CARD = """
 
@@ -25,7 +25,7 @@ is folded into the weights of its queries; it was put there by `tempscale.fold`,
 
 
 @dataclass
-class Weight:
+class WeightSource:
     """A weight or bias that the logits are proportional to."""
 
     parameter: nn.Parameter = field(repr=False)
@@ -65,8 +65,8 @@ def fold(model: nn.Module, temperature: Schedule) -> nn.Module:
     SentenceTransformer.
 
     Args:
-        model: a transformers model, or any module around one, such as a SentenceTransformer. Changed in place.
-        temperature: finite and positive, or `PerLayer` of such numbers where layers share no table of position biases.
+        model: transformers model, or any module around one, such as a SentenceTransformer. Changed in place.
+        temperature: finite positive number, or `PerLayer` of such numbers where layers share no table of position biases.
 
     Returns:
         The same model.
@@ -85,25 +85,22 @@ def fold(model: nn.Module, temperature: Schedule) -> nn.Module:
     >>> fold(model, 0.8).config.tempscale_temperature
     0.8
     """
-    checked = temperature if isinstance(temperature, Layered) else check_temperature(temperature)
+    checked = check_schedule(temperature)
     kind = kind_of(checked)
     if kind == "per sequence":
         raise ValueError(f"{temperature} depends on the length of the text, which weights cannot know: use patch")
     transformer = unpatched(model)
-    found = find_sites(transformer, "uniform", lambda names: list(range(len(names))))
-    each: list[Any] = checked.of(len(found)) if isinstance(checked, Layered) else [checked] * len(found)
+    found, n_layers = find_sites(transformer, "uniform")
+    each: list[Any] = per_layer(checked, n_layers)
     weights: dict[int, Source] = {}
     sites = [
         Site(site.name, site.layer, site.module, list(_weights(site.module, transformer, weights))) for site in found
     ]
-    recorder = Recorder(transformer)
-    with probing(transformer, "eager"):
-        plain = recorder.run()
     # 1 + weight is rounded also for powers of two.
-    one_plus = any(isinstance(weight, Weight) and weight.one_plus for weight in weights.values())
+    one_plus = any(isinstance(weight, WeightSource) and weight.one_plus for weight in weights.values())
     rounding = 64 * torch.finfo(next(transformer.parameters()).dtype).eps if one_plus else 0.0
-    capped = kind == "per layer" and any(isinstance(source, Number) for source in weights.values())
-    failure = "all layers share one soft cap" if capped else prove(recorder, plain, sites, kind, rounding)
+    capped = kind == "per layer" and any(isinstance(source, NumberSource) for source in weights.values())
+    failure = "all layers share one soft cap" if capped else prove(Recorder(transformer), sites, kind, rounding)
     if failure is not None:
         remedy = "one temperature for all layers" if kind == "per layer" else "tempscale.patch"
         raise UnsupportedModelError(
@@ -119,24 +116,23 @@ def fold(model: nn.Module, temperature: Schedule) -> nn.Module:
 
 def _weights(module: nn.Module, transformer: Any, known: dict[int, Source]) -> Iterator[Source]:
     """Yield the weights of an attention module's queries and tables, and its soft cap; those of shared parts once made."""
-    for part in queries(module, transformer):
-        assert isinstance(part, Part)
-        parameters = dict(part.module.named_parameters(recurse=False))
+    for made in output_sources(module, transformer):
+        parameters = dict(made.module.named_parameters(recurse=False))
         if not parameters or not all(parameter.is_floating_point() for parameter in parameters.values()):
             raise UnsupportedModelError(
-                f"no weights to fold a temperature into in {type(part.module).__name__} ({part.attribute} of "
+                f"no weights to fold a temperature into in {type(made.module).__name__} ({made.attribute} of "
                 f"{type(module).__name__}): merge adapters first (`merge_and_unload`), and load without quantization"
             )
         for name, parameter in parameters.items():
-            weight = Weight(parameter, part.attribute, part.groups, _is_one_plus(part.module, name))
+            weight = WeightSource(parameter, made.attribute, made.groups, _is_one_plus(made.module, name))
             yield known.setdefault(id(parameter), weight)
     bias = getattr(module, "q_bias", None)
     if isinstance(bias, nn.Parameter):
-        yield known.setdefault(id(bias), Weight(bias, "q_bias"))
+        yield known.setdefault(id(bias), WeightSource(bias, "q_bias"))
     cap = "attn_logit_softcapping"
     for owner in (module, transformer.config):
         if isinstance(getattr(owner, cap, None), float):
-            yield known.setdefault(id(owner), Number(owner, cap, getattr(owner, cap)))
+            yield known.setdefault(id(owner), NumberSource(owner, cap, getattr(owner, cap)))
 
 
 def _is_one_plus(module: nn.Module, name: str) -> bool:

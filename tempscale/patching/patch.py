@@ -1,22 +1,19 @@
 """TempScale: divide the attention logits of a model by a temperature, at inference, without training."""
 
-import re
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
 from torch import nn
 
 from tempscale.patching.exchange import LengthAware, Patched, Tempered, exchange, restore
+from tempscale.patching.layers import Layers
 from tempscale.patching.proof import find_sites
 from tempscale.patching.recorder import find_transformer
-from tempscale.patching.schedules import Layered, Schedule, check_temperature
+from tempscale.patching.schedules import Kind, Schedule, check_schedule, kind_of, per_layer
 from tempscale.patching.sources import Site
 
 # The key of a configuration that says that a temperature is in the weights.
 FOLDED = "tempscale_temperature"
-
-Layers = int | slice | str | Iterable[int | slice | str]
 
 
 class Patch:
@@ -25,86 +22,75 @@ class Patch:
     The temperature lives in the modules themselves: a copy or a pickle of a patched model is patched, too.
     """
 
-    def __init__(self, transformer: nn.Module, temperature: Schedule, layers: Layers | None) -> None:
+    def __init__(self, transformer: nn.Module, layers: Layers | None) -> None:
         self._transformer: Any = transformer
-        self._layers = None if layers is None else [layers] if isinstance(layers, (int, slice, str)) else list(layers)
-        self._found: dict[str, tuple[int, list[Site]]] = {}
-        self._kind = ""
+        self._layers = layers
+        self._proved: dict[Kind, tuple[list[Site], int]] = {}  # sites, and the number of the model's attention layers
+        self._kind: Kind | None = None  # of the temperature in the model; None before the first
         self._temperature: Schedule = 1.0
-        self._active = True
-        self.temperature = temperature
+        self._removed = False
 
     @property
     def sites(self) -> tuple[Site, ...]:
         """The attention modules that have the temperature, in the order of the forward pass."""
-        return tuple(self._found[self._kind][1])
+        return () if self._kind is None else tuple(self._proved[self._kind][0])
 
     @property
     def temperature(self) -> Schedule:
-        """The temperature; may be set while the patch is active.
-
-        That costs nothing, unless it is the first that differs between layers, or between lengths: then the sites of such
-        temperatures are looked for and proved.
-        """
+        """The temperature; may be set while the patch is active, see `set_temperature`."""
         return self._temperature
 
     @temperature.setter
     def temperature(self, temperature: Schedule) -> None:
-        checked = temperature if isinstance(temperature, Layered) else check_temperature(temperature)
-        if not self._active:
+        self.set_temperature(temperature)
+
+    def set_temperature(self, temperature: Schedule) -> None:
+        """Divide the logits by this temperature from now on.
+
+        That costs nothing, unless the temperature is the first of its kind, for this patch: one number, one that differs
+        between layers, or one that differs between lengths. Then its sites are looked for and proved.
+
+        Raises:
+            ValueError, UnsupportedModelError: as `patch`; the temperature and the model are left as they were.
+            RuntimeError: the patch was removed.
+        """
+        checked = check_schedule(temperature)
+        if self._removed:
             raise RuntimeError(f"temperature {temperature} set on a patch that was removed: patch the model again")
         kind = kind_of(checked)
+        if kind not in self._proved:
+            self._prove(kind)
+        sites, n_layers = self._proved[kind]
+        each = per_layer(checked, n_layers)
         if kind != self._kind:
-            self._change(kind, checked)
-        else:
-            self._set(checked)
-        self._temperature = checked
-
-    def _change(self, kind: str, temperature: Schedule) -> None:
-        """Go over to another kind of temperature, or stay as it was if that fails."""
-        before, self._kind = self._kind, kind
-        if before:
-            self._restore(before)
-        try:
-            if kind not in self._found:
-                self._found[kind] = self._find(kind)
-            self._set(temperature)
-        except BaseException:
-            self._kind = before
-            if before:
-                self._set(self._temperature)
-            raise
-
-    def _find(self, kind: str) -> tuple[int, list[Site]]:
-        """Return the number of attention layers and the chosen sites."""
-        counts = []
-
-        def select(names: list[str]) -> list[int]:
-            counts.append(len(names))
-            return _select(names, self._layers)
-
-        sites = find_sites(self._transformer, kind, select)
-        return counts[0], sites
-
-    def _set(self, temperature: Schedule) -> None:
-        layers, sites = self._found[self._kind]
-        each = temperature.of(layers) if isinstance(temperature, Layered) else [temperature] * layers
+            self._restore()
         for site in sites:
             site.set(each[site.layer])
-        exchange(self._transformer, LengthAware if self._kind == "per sequence" else Patched)
+        exchange(self._transformer, LengthAware if kind == "per sequence" else Patched)
         self._transformer.tempscale_patch = self
+        self._kind, self._temperature = kind, checked
 
-    def _restore(self, kind: str) -> None:
-        for site in self._found[kind][1]:
+    def _prove(self, kind: Kind) -> None:
+        """Find and prove the sites of a kind of temperature; then, or if there are none, the model is as it was."""
+        self._restore()
+        try:
+            self._proved[kind] = find_sites(self._transformer, kind, self._layers)
+        finally:
+            if self._kind is not None:
+                self.set_temperature(self._temperature)
+
+    def _restore(self) -> None:
+        """Restore the model bit for bit."""
+        for site in self.sites:
             site.restore()
         restore(self._transformer)
         vars(self._transformer).pop("tempscale_patch", None)
 
     def remove(self) -> None:
         """Restore the model bit for bit. Removing twice is the same as removing once."""
-        if self._active:
-            self._restore(self._kind)
-            self._active = False
+        if not self._removed:
+            self._restore()
+            self._removed = True
 
     def __enter__(self) -> Self:
         """Return the patch, which is active already."""
@@ -118,7 +104,7 @@ class Patch:
 
     def __repr__(self) -> str:
         """Show the temperature, the number of sites and whether they are active."""
-        state = "active" if self._active else "removed"
+        state = "removed" if self._removed else "active"
         return f"Patch(temperature={self._temperature}, sites={len(self.sites)}, {state})"
 
 
@@ -131,10 +117,11 @@ def patch(model: nn.Module, temperature: Schedule, *, layers: Layers | None = No
     effect, or with half of it, cannot go unnoticed.
 
     Args:
-        model: a transformers model, or any module around one, such as a SentenceTransformer.
-        temperature: finite and positive; or a schedule: `PerLayer`, `LogLength`, `LengthRule`, `RateMatched`, or any
+        model: transformers model, or any module around one, such as a SentenceTransformer.
+        temperature: finite positive number; or a schedule: `PerLayer`, `LogLength`, `LengthRule`, `RateMatched`, or any
             function from token counts (batch,) to temperatures (batch,).
-        layers: all by default; an index (negative counts from the end), a slice, a name from `Patch.sites`, or several.
+        layers: layers that get it, all by default: an index (negative counts from the end), a slice, a name from
+            `Patch.sites`, or several; or text, "all", "last:3", "first:3" or "0,-1".
 
     Returns:
         The active patch, with `.remove()`, `.temperature` (readable, settable), `.sites`; a context manager.
@@ -153,8 +140,9 @@ def patch(model: nn.Module, temperature: Schedule, *, layers: Layers | None = No
     ...     active
     Patch(temperature=0.8, sites=1, active)
     """
-    transformer = unpatched(model)
-    return Patch(transformer, temperature, layers)
+    made = Patch(unpatched(model), layers)
+    made.set_temperature(temperature)
+    return made
 
 
 def unpatched(model: nn.Module) -> Any:
@@ -171,65 +159,3 @@ def unpatched(model: nn.Module) -> Any:
             f"{type(transformer).__name__} has the temperature {folded} folded into its weights: load the original model"
         )
     return transformer
-
-
-def kind_of(temperature: Schedule) -> str:
-    """Return what a temperature depends on."""
-    if not isinstance(temperature, Layered):
-        return "per sequence" if callable(temperature) else "uniform"
-    return "per sequence" if temperature.by_length else "per layer"
-
-
-def _select(names: list[str], wanted: list[int | slice | str] | None) -> list[int]:
-    """Return the indices of the chosen layers, in the model's order."""
-    if wanted is None:
-        return list(range(len(names)))
-    chosen: set[int] = set()
-    for layer in wanted:
-        if isinstance(layer, slice):
-            found = list(range(len(names)))[layer]
-        elif isinstance(layer, str):
-            found = [names.index(layer)] if layer in names else []
-        else:
-            found = [layer % len(names)] if -len(names) <= layer < len(names) else []
-        if not found:
-            raise ValueError(
-                f"unknown layer {layer!r}: expected 0 to {len(names) - 1}, or a name from {names[0]!r} to {names[-1]!r}"
-            )
-        chosen.update(found)
-    if not chosen:
-        raise ValueError("no layer chosen: leave out `layers` for all of them")
-    return sorted(chosen)
-
-
-def layers_setting(layers: Layers | None) -> tuple[str, Layers | None]:
-    """Return the label of a choice of layers, and what `patch` takes for it.
-
-    Args:
-        layers: None or "all"; "last:3" or "first:3"; indices as in "0,1,-1"; or what `patch` takes.
-
-    Raises:
-        ValueError: text of another form.
-
-    >>> layers_setting("last:3"), layers_setting([2, 0]), layers_setting(None)
-    (('last:3', [-3, -2, -1]), ('0,2', [0, 2]), ('all', None))
-    """
-    if layers is None or layers == "all":
-        return "all", None
-    if isinstance(layers, str):
-        end = re.fullmatch(r"(first|last):([1-9]\d*)", layers)
-        if end:
-            count = int(end[2])
-            # Indices and no slice, which would take more layers than there are without a word.
-            return layers, list(range(-count, 0) if end[1] == "last" else range(count))
-        if not re.fullmatch(r"-?\d+(,-?\d+)*", layers):
-            raise ValueError(f"cannot read layers {layers!r}: expected all, last:3, first:3, or indices such as 0,1,-1")
-        layers = [int(index) for index in layers.split(",")]
-    each = [layers] if isinstance(layers, (int, slice)) else list(layers)
-    unique: dict[str, Any] = {_slice_label(one) if isinstance(one, slice) else str(one): one for one in each}
-    chosen = dict(sorted(unique.items()))
-    return ",".join(chosen), list(chosen.values())
-
-
-def _slice_label(layers: slice) -> str:
-    return ":".join("" if part is None else str(part) for part in (layers.start, layers.stop, layers.step))

@@ -6,50 +6,52 @@ what it is when the logits themselves are divided. A missing bias, a second soft
 a normalisation that undoes the factor all show. A second run checks that the model's own backend computes the same.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
-from tempscale.patching.exchange import LengthAware, Temperature, beside, exchange, restore
-from tempscale.patching.recorder import Recorder, Run, UnsupportedModelError, find_transformer, probing
-from tempscale.patching.sources import Site, Source, others, uniform
+from tempscale.patching.exchange import LengthAware, Temperature, broadcast_against, exchange, restore
+from tempscale.patching.layers import Layers, select_layers
+from tempscale.patching.recorder import Recorder, Recording, UnsupportedModelError
+from tempscale.patching.schedules import Kind
+from tempscale.patching.sources import Candidate, Site, candidates_for, uniform_candidates
 
 # Masks are minus 10 000 or below, and softmax weights of minus 1 000 are zero.
 _MASKED = -1000.0
 
 
-def find_sites(model: nn.Module, kind: str, select: Callable[[list[str]], list[int]]) -> list[Site]:
-    """Return proved sites, in the order in which the forward pass meets them. The model is left as it was.
+def find_sites(transformer: Any, kind: Kind, layers: Layers | None = None) -> tuple[list[Site], int]:
+    """Return proved sites, in the order of the forward pass, and the number of attention layers; the model stays as it was.
 
     Args:
-        model: a transformers model, or any module around one (such as a SentenceTransformer).
-        kind: of temperature: "uniform", "per layer" or "per sequence".
-        select: from the names of all attention modules to the indices of those that get a temperature.
+        transformer: transformers model without a temperature.
+        kind: kind of temperature.
+        layers: layers that get it; all by default.
 
     Raises:
-        UnsupportedModelError: no transformers model inside, no softmax attention, or no sources that pass the proof. The
-            message names the class and what can be done.
+        ValueError: an unknown layer.
+        UnsupportedModelError: no softmax attention, or no sources that pass the proof. The message names the class and what
+            can be done.
     """
-    transformer = find_transformer(model)
     recorder = Recorder(transformer)
-    with probing(transformer, "eager"):
-        plain = recorder.run()
-    modules = list(plain.logits)
+    modules = list(recorder.plain.logits)
     if not modules:
         raise UnsupportedModelError(
             f"no temperature site in {type(transformer).__name__}: its forward pass has no softmax attention; "
             "use a model with softmax attention"
         )
-    names = {module: name for name, module in transformer.named_modules()}
-    chosen = select([names[module] for module in modules])
+    module_names = {module: name for name, module in transformer.named_modules()}
+    names = [module_names[module] for module in modules]
+    everywhere, chosen = list(range(len(modules))), select_layers(layers, names)
 
     def first_proved(
-        candidates: Iterator[list[Sequence[Source]]], kind: str, layers: list[int], eager_only: bool = False
+        candidates: Iterator[Candidate], kind: Kind, where: list[int], eager_only: bool = False
     ) -> list[Site]:
         for sources in candidates:
-            sites = [Site(names[modules[layer]], layer, modules[layer], sources[layer]) for layer in layers]
-            failure = prove(recorder, plain, sites, kind, eager_only=eager_only)
+            sites = [Site(names[layer], layer, modules[layer], sources[layer]) for layer in where]
+            failure = prove(recorder, sites, kind, eager_only=eager_only)
             if failure is None:
                 return sites
         raise UnsupportedModelError(
@@ -59,11 +61,12 @@ def find_sites(model: nn.Module, kind: str, select: Callable[[list[str]], list[i
 
     # Inside softmax anything can be divided, also what is no attention (a gate, an attention sink). Therefore a uniform
     # temperature comes first: it shows that all logits are proportional to known sources.
-    whole = kind == "uniform" and len(chosen) == len(modules) and not _overflows(transformer)
-    sites = first_proved(uniform(transformer, modules), "uniform", list(range(len(modules))), eager_only=not whole)
-    if whole:
-        return sites
-    return first_proved(others(transformer, modules, kind, _overflows(transformer)), kind, chosen)
+    overflows = _overflows(transformer)
+    whole = kind == "uniform" and chosen == everywhere and not overflows
+    sites = first_proved(uniform_candidates(transformer, modules), "uniform", everywhere, eager_only=not whole)
+    if not whole:
+        sites = first_proved(candidates_for(transformer, modules, kind, overflows), kind, chosen)
+    return sites, len(modules)
 
 
 def _overflows(transformer: nn.Module) -> bool:
@@ -73,17 +76,16 @@ def _overflows(transformer: nn.Module) -> bool:
 
 
 def prove(
-    recorder: Recorder, plain: Run, sites: list[Site], kind: str, rounding: float = 0.0, eager_only: bool = False
+    recorder: Recorder, sites: list[Site], kind: Kind, rounding: float = 0.0, eager_only: bool = False
 ) -> str | None:
     """Return what is wrong with some sites, or None.
 
     Args:
-        recorder: of the model.
-        plain: its eager run without temperatures.
-        sites: all that get a temperature.
-        kind: of temperature.
-        rounding: how far logits may be off, as a part of the largest.
-        eager_only: leave out the model's own attention implementation.
+        recorder: recorder of the model, which has no temperature now.
+        sites: all sites that get a temperature.
+        kind: kind of temperature.
+        rounding: largest error of the logits, as a share of the largest logit.
+        eager_only: whether to leave out the model's own attention implementation.
 
     Raises:
         UnsupportedModelError: the sites are right, but the model's own attention implementation ignores them.
@@ -95,29 +97,26 @@ def prove(
     temperatures = {site.module: _proof_temperature(kind, index) for index, site in enumerate(sites)}
     rows = {module: _on(recorder.batch, temperature) for module, temperature in temperatures.items()}
     try:
-        with probing(transformer, "eager"):
-            oracle = recorder.run(rows)
+        oracle = recorder.run("eager", rows)
         exchange(transformer, LengthAware)
         for site in sites:
             site.set(temperatures[site.module])
-        with probing(transformer, "eager"):
-            run = recorder.run()
+        run = recorder.run("eager")
         failure = _compare_logits(sites, oracle, run, rows, rounding)
         if failure or eager_only or not _own_implementation(transformer):
             return failure
-        with probing(transformer):
-            own = recorder.run()
+        own = recorder.run()
     except UnsupportedModelError as error:
         return str(error.__cause__ or error)
     finally:
         for site in sites:
             site.restore()
         restore(transformer)
-    _compare_outputs(recorder, sites, plain, oracle, own)
+    _compare_outputs(recorder, sites, oracle, own)
     return None
 
 
-def _proof_temperature(kind: str, index: int) -> Temperature:
+def _proof_temperature(kind: Kind, index: int) -> Temperature:
     """Return powers of two that differ wherever a kind of temperature may differ."""
     return _by_length if kind == "per sequence" else 0.5 if kind == "per layer" and index % 2 else 0.25
 
@@ -133,14 +132,18 @@ def _on(batch: dict[str, torch.Tensor], temperature: Temperature) -> float | tor
 
 
 def _compare_logits(
-    sites: list[Site], oracle: Run, run: Run, temperatures: dict[nn.Module, float | torch.Tensor], rounding: float
+    sites: list[Site],
+    oracle: Recording,
+    run: Recording,
+    temperatures: dict[nn.Module, float | torch.Tensor],
+    rounding: float,
 ) -> str | None:
     """Return where the logits of a run differ from those of the oracle, divided, or None."""
     by_module = {site.module: site for site in sites}
     for module, calls in oracle.logits.items():
         temperature = temperatures.get(module, 1.0)
         for before, after in zip(calls, run.logits.get(module, []), strict=True):
-            expected = (_relative(before) / beside(temperature, before)).clamp(min=_MASKED)
+            expected = (_relative(before) / broadcast_against(temperature, before)).clamp(min=_MASKED)
             actual = _relative(after).clamp(min=_MASKED)
             error, size = _distance(actual, expected), expected[expected > _MASKED].abs().max().item()
             # Only the subnormal numbers of float16 are not divided exactly.
@@ -165,18 +168,17 @@ def _own_implementation(transformer: nn.Module) -> bool:
     return getattr(transformer.config, "_attn_implementation", "eager") not in (None, "eager")
 
 
-def _compare_outputs(recorder: Recorder, sites: list[Site], plain: Run, oracle: Run, own: Run) -> None:
+def _compare_outputs(recorder: Recorder, sites: list[Site], oracle: Recording, own: Recording) -> None:
     """Raise UnsupportedModelError if attention in the model's own implementation does not do what the oracle does."""
-    own_plain = Run()
+    own_plain = Recording()
     # The first of a class speaks for the others, whose inputs differ by the accumulated rounding of the layers before.
     for site in {type(site.module): site for site in reversed(sites)}.values():
-        before, expected, actual = (torch.cat(run.outputs[site.module]) for run in (plain, oracle, own))
+        before, expected, actual = (torch.cat(run.outputs[site.module]) for run in (recorder.plain, oracle, own))
         effect, error = _distance(expected, before), _distance(actual, expected)
         if error <= 0.02 * effect and effect > 0:
             continue  # without effect they would be equal
         if not own_plain.outputs:
-            with probing(recorder.transformer):
-                own_plain = recorder.run()
+            own_plain = recorder.run()
         rounding = _distance(torch.cat(own_plain.outputs[site.module]), before)
         # A right one differs by rounding, like two backends of one model.
         if not error <= 4 * rounding or effect <= 8 * rounding:

@@ -4,8 +4,9 @@ What a module must do with a temperature is known from here: the same run, with 
 whatever the model did to make them.
 """
 
+import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from tempscale.patching.exchange import SOFTMAXES, divided_sdpa, divided_softmax
+from tempscale.patching.exchange import SDPA, SOFTMAXES, divided_sdpa, divided_softmax
 
 
 class UnsupportedModelError(ValueError):
@@ -39,8 +40,8 @@ def find_transformer(model: nn.Module) -> Any:
 
 
 @contextmanager
-def probing(transformer: nn.Module, implementation: str | None = None) -> Iterator[None]:
-    """Evaluation mode without gradients, with an attention implementation other than the model's own; all put back after."""
+def evaluation_mode(transformer: nn.Module, implementation: str | None = None) -> Iterator[None]:
+    """Evaluation mode without gradients, perhaps in another attention implementation; all put back afterwards."""
     training = {module: module.training for module in transformer.modules()}
     configs = _configs(transformer)
     before = {key: config._attn_implementation for key, config in configs.items()}
@@ -59,6 +60,22 @@ def probing(transformer: nn.Module, implementation: str | None = None) -> Iterat
                 config._attn_implementation = before[key]
             for module, flag in training.items():
                 module.training = flag
+
+
+@contextmanager
+def watching(
+    transformer: nn.Module,
+    enter: Callable[[nn.Module, Any, Any], None],
+    leave: Callable[[nn.Module, Any, Any], None],
+) -> Iterator[None]:
+    """Call `enter(module, args, kwargs)` before and `leave(module, args, output)` after every module that runs."""
+    with ExitStack() as hooks:
+        for module in transformer.modules():
+            # A softmax module belongs to the attention around it.
+            if not isinstance(module, nn.Softmax):
+                hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
+                hooks.callback(module.register_forward_hook(leave).remove)
+        yield
 
 
 def _configs(transformer: nn.Module) -> dict[int, Any]:
@@ -96,7 +113,7 @@ def probe_batch(transformer: Any) -> dict[str, Any]:
 
 
 @dataclass
-class Run:
+class Recording:
     """What each attention module did, call by call: its complete logits before any division, and its first output."""
 
     logits: dict[nn.Module, list[torch.Tensor]] = field(default_factory=dict)
@@ -112,30 +129,37 @@ class Recorder(TorchFunctionMode):
         self.batch = probe_batch(transformer)
         self._real = self.batch.get("attention_mask", torch.ones(0)).bool()
         self._attention: set[nn.Module] = set()  # seen in any run
-        self._run = Run()
+        self._recording = Recording()
         self._temperatures: Mapping[nn.Module, float | torch.Tensor] = {}
         self._stack: list[nn.Module] = []
 
-    def run(self, temperatures: Mapping[nn.Module, float | torch.Tensor] | None = None) -> Run:
-        """Run the model once; the logits of the given modules are divided inside softmax."""
-        self._run, self._temperatures, self._stack = Run(), temperatures or {}, []
-        with ExitStack() as hooks:
-            for module in self.transformer.modules():
-                # A softmax module belongs to the attention around it.
-                if not isinstance(module, nn.Softmax):
-                    hooks.callback(module.register_forward_pre_hook(self._enter).remove)
-                    hooks.callback(module.register_forward_hook(self._leave).remove)
-            try:
-                with self:
-                    self.transformer(**self.batch)
-            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-                raise UnsupportedModelError(
-                    f"{type(self.transformer).__name__} cannot be probed with input_ids and attention_mask alone "
-                    f"({error}); pass the text encoder inside it"
-                ) from error
-        return self._run
+    @functools.cached_property
+    def plain(self) -> Recording:
+        """The eager run of the model as it is when this is read first."""
+        return self.run("eager")
 
-    def _enter(self, module: nn.Module, args: Any) -> None:
+    def run(
+        self,
+        implementation: str | None = None,
+        temperatures: Mapping[nn.Module, float | torch.Tensor] | None = None,
+    ) -> Recording:
+        """Run the model once, in an attention implementation; the logits of the given modules are divided inside softmax."""
+        self._recording, self._temperatures, self._stack = Recording(), temperatures or {}, []
+        try:
+            with (
+                evaluation_mode(self.transformer, implementation),
+                watching(self.transformer, self._enter, self._leave),
+                self,
+            ):
+                self.transformer(**self.batch)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UnsupportedModelError(
+                f"{type(self.transformer).__name__} cannot be probed with input_ids and attention_mask alone "
+                f"({error}); pass the text encoder inside it"
+            ) from error
+        return self._recording
+
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._stack.append(module)
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -145,7 +169,7 @@ class Recorder(TorchFunctionMode):
             first = first if isinstance(first, torch.Tensor) else first[0]
             if first.shape[:2] == self._real.shape:
                 first = first[self._real]  # what backends put at padding differs
-            self._run.outputs.setdefault(module, []).append(first.float())
+            self._recording.outputs.setdefault(module, []).append(first.float())
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -153,32 +177,26 @@ class Recorder(TorchFunctionMode):
         if not self._stack or not (softmax or func is F.scaled_dot_product_attention):
             return func(*args, **kwargs)
         module = self._stack[-1]
-        logits = (args[0] if args else kwargs["input"]) if softmax else _sdpa_logits(*args, **kwargs)
+        logits = (args[0] if args else kwargs["input"]) if softmax else _logits(SDPA(*args, **kwargs))
         if logits.ndim < 3:
             return func(*args, **kwargs)  # a router of experts or a classifier: attention has batch, queries and keys
         self._attention.add(module)
-        self._run.logits.setdefault(module, []).append(logits)
+        self._recording.logits.setdefault(module, []).append(logits)
         if module not in self._temperatures:
             return func(*args, **kwargs)
-        divided = divided_softmax if softmax else divided_sdpa
-        return divided(self._temperatures[module], *args, **kwargs)
+        temperature = self._temperatures[module]
+        return (
+            divided_softmax(temperature, *args, **kwargs)
+            if softmax
+            else divided_sdpa(temperature, SDPA(*args, **kwargs))
+        )
 
 
-def _sdpa_logits(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> torch.Tensor:
+def _logits(call: SDPA) -> torch.Tensor:
     """Return the complete logits of scaled_dot_product_attention, minus infinity where masked."""
-    key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3) if enable_gqa else key
-    logits = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
-    if is_causal:
-        attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
-    if attn_mask is None:
+    logits, mask = call.query @ call.ungrouped().key.mT * call.factor, call.attn_mask
+    if call.is_causal:
+        mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+    if mask is None:
         return logits
-    return logits.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype is torch.bool else logits + attn_mask
+    return logits.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else logits + mask

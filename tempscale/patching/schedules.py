@@ -1,33 +1,20 @@
-"""Temperatures that depend on the layer, or on the length of the text."""
+"""Temperatures: a number, a function of the length of a text, or one of these for each layer."""
 
 import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal, Union
 
 import torch
 import torch.nn.functional as F
 
 ByLength = Callable[[torch.Tensor], torch.Tensor]
+Schedule = Union[float, ByLength, "Layered"]
 
-
-@dataclass(frozen=True)
-class Constant:
-    """One temperature for every layer and length; the same as the number.
-
-    >>> Constant(0.9)(torch.tensor([8, 512]))
-    tensor([0.9000, 0.9000])
-    """
-
-    temperature: float
-
-    def __post_init__(self) -> None:
-        check_number(self.temperature)
-
-    def __call__(self, lengths: torch.Tensor) -> torch.Tensor:
-        """Return the temperatures (batch,) for token counts (batch,)."""
-        return torch.full(lengths.shape, float(self.temperature), device=lengths.device)
+# What a temperature depends on.
+Kind = Literal["uniform", "per layer", "per sequence"]
 
 
 @dataclass(frozen=True)
@@ -39,9 +26,9 @@ class LogLength:
     of Gaussian logits at its share of ln n. Tokens are counted by the attention mask, special tokens included.
 
     Args:
-        reference_length: in tokens, at least 2.
-        temperature: of texts up to the reference length.
-        exponent: finite and not negative; 0 is a constant temperature.
+        reference_length: length in tokens, at least 2.
+        temperature: temperature of texts up to the reference length.
+        exponent: number, finite and not negative; 0 is a constant temperature.
 
     Raises:
         ValueError: an argument outside these ranges.
@@ -79,9 +66,9 @@ class LengthRule:
     trained head are neither: `tempscale.RateMatched` measures instead.
 
     Args:
-        reference_length: in tokens, at least 1.
-        logit_std: s, the standard deviation of the logits at temperature 1.
-        temperature: of texts up to the reference length.
+        reference_length: length in tokens, at least 1.
+        logit_std: standard deviation s of the logits at temperature 1.
+        temperature: temperature of texts up to the reference length.
 
     Raises:
         ValueError: an argument outside these ranges, or logit_std / temperature outside 0.001 to 26.
@@ -113,11 +100,11 @@ class LengthRule:
 
 
 class Layered(ABC):
-    """A schedule with a temperature for each layer."""
+    """A schedule with a temperature for each layer. Its string is its label, the key of stored results."""
 
     @abstractmethod
-    def of(self, layers: int) -> list[float | ByLength]:
-        """Return the temperatures of a model with so many attention layers, or raise ValueError if they do not fit."""
+    def per_layer(self, n_layers: int) -> list[float | ByLength]:
+        """Return the temperatures of a model with n attention layers, or raise ValueError if they do not fit."""
 
     @property
     @abstractmethod
@@ -130,58 +117,113 @@ class PerLayer(Layered):
     """A temperature for each layer.
 
     Args:
-        temperatures: a sequence with one for each attention layer of the model, or a mapping from layers (negative ones
-            count from the end) to temperatures, all others keeping 1. A temperature is a number, or a function of lengths.
+        temperatures: sequence with one for each attention layer of the model, or mapping from layers (negative ones count
+            from the end) to temperatures, all others keeping 1. A temperature is a number, or a function of lengths.
 
     Raises:
         ValueError: a number that is not finite and positive.
 
-    >>> PerLayer({-1: 0.8}).of(6)
+    >>> PerLayer({-1: 0.8}).per_layer(6)
     [1.0, 1.0, 1.0, 1.0, 1.0, 0.8]
     """
 
-    temperatures: Sequence[float | ByLength] | Mapping[int, float | ByLength] = field()
+    temperatures: Sequence[float | ByLength] | Mapping[int, float | ByLength]
 
     def __post_init__(self) -> None:
-        mapping = isinstance(self.temperatures, Mapping)
-        for temperature in self.temperatures.values() if mapping else self.temperatures:  # type: ignore[union-attr]
+        for temperature in self._each():
             check_temperature(temperature)
 
-    def of(self, layers: int) -> list[float | ByLength]:
-        """Return the temperatures of a model with so many attention layers, or raise ValueError if they do not fit."""
-        if isinstance(self.temperatures, Mapping):
-            found: list[float | ByLength] = [1.0] * layers
-            for layer, temperature in self.temperatures.items():
-                if not -layers <= layer < layers:
-                    raise ValueError(
-                        f"PerLayer names layer {layer}, but the model has attention layers 0 to {layers - 1}"
-                    )
-                found[layer] = check_temperature(temperature)
-            return found
-        if len(self.temperatures) != layers:
-            raise ValueError(
-                f"PerLayer has {len(self.temperatures)} temperatures, but the model has {layers} attention layers; "
-                "name only some with a mapping, PerLayer({-1: 0.8})"
-            )
-        return [check_temperature(temperature) for temperature in self.temperatures]
+    def _each(self) -> list[float | ByLength]:
+        return list(self.temperatures.values() if isinstance(self.temperatures, Mapping) else self.temperatures)
+
+    def per_layer(self, n_layers: int) -> list[float | ByLength]:
+        """Return the temperatures of a model with n attention layers, or raise ValueError if they do not fit."""
+        each = [check_temperature(temperature) for temperature in self._each()]
+        if not isinstance(self.temperatures, Mapping):
+            if len(each) != n_layers:
+                raise ValueError(
+                    f"PerLayer has {len(each)} temperatures, but the model has {n_layers} attention layers; "
+                    "name only some with a mapping, PerLayer({-1: 0.8})"
+                )
+            return each
+        found: list[float | ByLength] = [1.0] * n_layers
+        for layer, temperature in zip(self.temperatures, each, strict=True):
+            if not -n_layers <= layer < n_layers:
+                raise ValueError(
+                    f"PerLayer names layer {layer}, but the model has attention layers 0 to {n_layers - 1}"
+                )
+            found[layer] = temperature
+        return found
 
     @property
     def by_length(self) -> bool:
         """Whether a temperature of some layer depends on the length."""
-        each = self.temperatures.values() if isinstance(self.temperatures, Mapping) else self.temperatures
-        return any(callable(check_temperature(one)) for one in each)
+        return any(map(callable, self._each()))
+
+    def __str__(self) -> str:
+        """Return its label, with those of its temperatures."""
+        if isinstance(self.temperatures, Mapping):
+            each = (f"{layer}: {temperature_label(self.temperatures[layer])}" for layer in sorted(self.temperatures))
+            return f"PerLayer({{{', '.join(each)}}})"
+        return f"PerLayer([{', '.join(map(temperature_label, self.temperatures))}])"
 
 
-Schedule = float | Constant | Layered | ByLength
+def per_layer(temperature: Schedule, n_layers: int) -> list[float | ByLength]:
+    """Return the temperature of each of n attention layers.
+
+    >>> per_layer(0.8, 3), per_layer(PerLayer({0: 0.5}), 3)
+    ([0.8, 0.8, 0.8], [0.5, 1.0, 1.0])
+    """
+    return temperature.per_layer(n_layers) if isinstance(temperature, Layered) else [temperature] * n_layers
+
+
+def kind_of(temperature: Schedule) -> Kind:
+    """Return what a temperature depends on.
+
+    >>> kind_of(0.8), kind_of(PerLayer({-1: 0.8})), kind_of(PerLayer({-1: LogLength(64)}))
+    ('uniform', 'per layer', 'per sequence')
+    """
+    if not isinstance(temperature, Layered):
+        return "per sequence" if callable(temperature) else "uniform"
+    return "per sequence" if temperature.by_length else "per layer"
+
+
+def temperature_label(temperature: Schedule) -> str:
+    """Return the label of a temperature: its number, its schedule, or a function's name and a hash of its values.
+
+    Raises:
+        ValueError: not a valid temperature.
+
+    >>> temperature_label(1), temperature_label(PerLayer({-1: 0.8})), temperature_label(LogLength(64))
+    ('1.0', 'PerLayer({-1: 0.8})', 'LogLength(reference_length=64, temperature=1.0, exponent=1.0)')
+    >>> def falling(lengths):
+    ...     return lengths ** -0.1
+    >>> name, values = temperature_label(falling).split("#")
+    >>> name, len(values)
+    ('falling', 8)
+    """
+    checked = check_schedule(temperature)
+    if isinstance(checked, (float, Layered)) or type(checked) in (LogLength, LengthRule):
+        return str(checked)
+    # A function is named after itself and what it returns: an edited one is another setting.
+    name = getattr(checked, "__name__", type(checked).__name__)
+    values = checked(_lengths()).double().numpy().tobytes()
+    return f"{name}#{hashlib.sha256(values).hexdigest()[:8]}"
+
+
+def is_plain(temperature: Schedule) -> bool:
+    """Whether a temperature is the number 1, which leaves the model as it is."""
+    return isinstance(temperature, (int, float)) and temperature == 1
+
+
+def check_schedule(temperature: Schedule) -> Schedule:
+    """Return a number as a float and any other temperature as it is, or raise ValueError."""
+    return temperature if isinstance(temperature, Layered) else check_temperature(temperature)
 
 
 def check_temperature(temperature: float | ByLength) -> float | ByLength:
-    """Return a number as a float, Constant as its number, and a function as it is, or raise ValueError."""
-    if isinstance(temperature, Constant):
-        return float(temperature.temperature)
-    if callable(temperature):
-        return _check_function(temperature)
-    return check_number(temperature)
+    """Return a number as a float and a function as it is, or raise ValueError."""
+    return _check_function(temperature) if callable(temperature) else check_number(temperature)
 
 
 def check_number(temperature: float) -> float:
@@ -193,8 +235,8 @@ def check_number(temperature: float) -> float:
 
 
 def _check_function(function: ByLength) -> ByLength:
-    """Call a function on all lengths of up to 8192 tokens: a forward pass should not have to check it."""
-    lengths = torch.arange(1, 8193)
+    """Check a function once, so that no forward pass has to."""
+    lengths = _lengths()
     temperatures = function(lengths)
     if not isinstance(temperatures, torch.Tensor) or temperatures.shape != lengths.shape:
         returned = tuple(temperatures.shape) if isinstance(temperatures, torch.Tensor) else type(temperatures).__name__
@@ -212,43 +254,6 @@ def _check_function(function: ByLength) -> ByLength:
     return function
 
 
-PLAIN = "1.0"  # the label of the temperature that changes nothing
-
-
-def temperature_label(temperature: Schedule) -> str:
-    """Return the label of a temperature: its number, its schedule, or a function's name and a hash of its values.
-
-    Raises:
-        ValueError: not a valid temperature.
-
-    >>> temperature_label(1), temperature_label(PerLayer({-1: 0.8})), temperature_label(LogLength(64))
-    ('1.0', 'PerLayer({-1: 0.8})', 'LogLength(reference_length=64, temperature=1.0, exponent=1.0)')
-    >>> def falling(lengths):
-    ...     return lengths ** -0.1
-    >>> name, values = temperature_label(falling).split("#")
-    >>> name, len(values)
-    ('falling', 8)
-    """
-    if isinstance(temperature, PerLayer):
-        of = temperature.temperatures
-        if isinstance(of, Mapping):
-            return f"PerLayer({{{', '.join(f'{layer}: {temperature_label(of[layer])}' for layer in sorted(of))}}})"
-        return f"PerLayer([{', '.join(map(temperature_label, of))}])"
-    if isinstance(temperature, Layered):
-        return str(temperature)
-    checked = check_temperature(temperature)
-    if isinstance(checked, float):
-        return repr(checked)
-    return repr(checked) if type(checked) in (LogLength, LengthRule) else _function_label(checked)
-
-
-def _function_label(function: ByLength) -> str:
-    """Name a function after itself and what it returns: an edited function is another setting."""
-    name = getattr(function, "__name__", type(function).__name__)
-    values = function(torch.arange(1, 8193)).double().numpy().tobytes()
-    return f"{name}#{hashlib.sha256(values).hexdigest()[:8]}"
-
-
-def is_plain(label: str) -> bool:
-    """Whether a label is that of the model as it is."""
-    return label == PLAIN
+def _lengths() -> torch.Tensor:
+    """Return the token counts for which a function is checked, and hashed."""
+    return torch.arange(1, 8193)

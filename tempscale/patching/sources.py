@@ -1,8 +1,8 @@
 """Where the logits of a model's attention get their size.
 
-softmax(S / tau) needs the complete logit S divided by tau. A site is one attention module with its sources: the numbers and
-the parts that S is proportional to. Dividing them does the job in every backend, costs nothing and leaves masks alone.
-Here are the names under which models keep them; `proof` finds out whether they are right.
+softmax(S / tau) needs the complete logit S divided by tau. A site is one attention module with its sources: the numbers, and
+the modules' outputs, that S is proportional to. Dividing them does the job in every backend, costs nothing and leaves masks
+alone. Here are the names under which models keep them; `proof` finds out whether they are right.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from tempscale.patching.exchange import Temperature, TemperedAttention, TemperedOutput, TemperedTable, exchange, restore
+from tempscale.patching.schedules import Kind
 
 # Numbers that attention modules multiply their logits by, and a soft cap c tanh(S / c), which scales with them.
 SCALES = ("scaling", "scale", "softmax_scale", "inv_norm_factor", "attn_logit_softcapping")
@@ -23,14 +24,26 @@ MORE_QUERIES = ("query_global", "pos_query_proj", "pos_q_proj")
 FUSED = {"Wqkv": False, "qkv_proj": False, "in_proj": True, "query_key_value": True}
 # Tables of position biases, in the attention module or, shared, elsewhere in the model.
 TABLES = ("relative_attention_bias", "global_relative_attention_bias")
-# The exceptions: Bloom's factor of ALiBi; logits that no number and no part carries alone, since a bias is added to the
+# The exceptions: Bloom's factor of ALiBi; logits that no number and no output carries alone, since a bias is added to the
 # queries of a fused projection (DeBERTa v1) or to the logits (MPT's ALiBi).
 MORE_SCALES = {"BloomAttention": ("beta",)}
 INSIDE = ("DisentangledSelfAttention", "MptAttention")
 
 
+class Source(Protocol):
+    """What the logits are proportional to."""
+
+    attribute: str
+
+    def set(self, temperature: Temperature) -> None:
+        """Divide it by a temperature, whatever temperature it had."""
+
+    def restore(self) -> None:
+        """Put the original back, bit for bit."""
+
+
 @dataclass
-class Number:
+class NumberSource:
     """An attribute of an attention module (or of a configuration) that its logits are proportional to."""
 
     module: Any = field(repr=False)
@@ -48,7 +61,7 @@ class Number:
 
 
 @dataclass
-class Part:
+class OutputSource:
     """A projection, normalisation or table whose output the logits are proportional to."""
 
     module: nn.Module = field(repr=False)
@@ -66,7 +79,7 @@ class Part:
 
 
 @dataclass
-class Inside:
+class SoftmaxSource:
     """The attention module itself, whose softmax is made to divide."""
 
     module: nn.Module = field(repr=False)
@@ -79,18 +92,6 @@ class Inside:
     def restore(self) -> None:
         """Make it the plain module again."""
         restore(self.module)
-
-
-class Source(Protocol):
-    """What the logits are proportional to."""
-
-    attribute: str
-
-    def set(self, temperature: Temperature) -> None:
-        """Divide it by a temperature, whatever temperature it had."""
-
-    def restore(self) -> None:
-        """Put the original back, bit for bit."""
 
 
 @dataclass
@@ -113,55 +114,59 @@ class Site:
             source.restore()
 
 
-def uniform(transformer: Any, modules: list[nn.Module]) -> Iterator[list[Sequence[Source]]]:
+# Sources for each of several attention modules.
+Candidate = list[Sequence[Source]]
+
+
+def uniform_candidates(transformer: Any, modules: list[nn.Module]) -> Iterator[Candidate]:
     """Propose sources of all attention modules for one temperature, the cheapest first."""
-    yield [numbers(module, transformer) or queries(module, transformer) for module in modules]
-    yield [queries(module, transformer) for module in modules]
+    yield [number_sources(module, transformer) or output_sources(module, transformer) for module in modules]
+    yield [output_sources(module, transformer) for module in modules]
     if all(type(module).__name__ in INSIDE for module in modules):
-        yield [[Inside(module)] for module in modules]
+        yield [[SoftmaxSource(module)] for module in modules]
 
 
-def others(transformer: Any, modules: list[nn.Module], kind: str, inside: bool) -> Iterator[list[Sequence[Source]]]:
+def candidates_for(transformer: Any, modules: list[nn.Module], kind: Kind, only_softmax: bool) -> Iterator[Candidate]:
     """Propose sources where a uniform temperature is known to be possible: for some layers, or for other kinds.
 
     Args:
-        transformer: the model.
+        transformer: model.
         modules: its attention modules.
-        kind: "uniform", "per layer", or "per sequence", which numbers cannot be.
-        inside: nothing but softmax itself will do.
+        kind: kind of temperature; numbers cannot have one per sequence.
+        only_softmax: whether nothing but softmax itself will do.
     """
-    if not inside:
+    if not only_softmax:
         if kind != "per sequence":
-            yield [numbers(module, transformer) or queries(module, transformer) for module in modules]
-        yield [queries(module, transformer) for module in modules]
-    yield [[Inside(module)] for module in modules]
+            yield [number_sources(module, transformer) or output_sources(module, transformer) for module in modules]
+        yield [output_sources(module, transformer) for module in modules]
+    yield [[SoftmaxSource(module)] for module in modules]
 
 
-def numbers(module: nn.Module, transformer: Any) -> list[Source]:
+def number_sources(module: nn.Module, transformer: Any) -> list[Source]:
     """Return the numbers of an attention module, with its tables; none if it has none."""
     names = (*SCALES, *MORE_SCALES.get(type(module).__name__, ()))
-    found: list[Source] = [
-        Number(module, name, getattr(module, name)) for name in names if isinstance(getattr(module, name, None), float)
+    found = [
+        NumberSource(module, name, getattr(module, name))
+        for name in names
+        if isinstance(getattr(module, name, None), float)
     ]
-    return found + _tables(module, transformer) if found else []
+    return [*found, *_tables(module, transformer)] if found else []
 
 
-def queries(module: nn.Module, transformer: Any) -> list[Source]:
-    """Return the parts that make the queries of an attention module, with its tables; none if it has none."""
-    parts = dict(module.named_children())
-    first: list[Source] = []
-    first += [Part(parts[name], name) for name in QUERIES if name in parts][:1]
-    if not first:
+def output_sources(module: nn.Module, transformer: Any) -> list[OutputSource]:
+    """Return what makes the queries of an attention module, with its tables; none if it has none."""
+    children = dict(module.named_children())
+    queries = [OutputSource(children[name], name) for name in QUERIES if name in children][:1]
+    if not queries:
         heads = transformer.config.get_text_config().num_attention_heads
-        fused = ((name, heads if by_head else 1) for name, by_head in FUSED.items() if name in parts)
-        first += [Part(parts[name], name, groups) for name, groups in fused]
-    more: list[Source] = [Part(parts[name], name) for name in MORE_QUERIES if name in parts]
-    return first + more + _tables(module, transformer) if first else []
+        fused = ((name, heads if by_head else 1) for name, by_head in FUSED.items() if name in children)
+        queries = [OutputSource(children[name], name, groups) for name, groups in fused]
+    more = [OutputSource(children[name], name) for name in MORE_QUERIES if name in children]
+    return queries + more + _tables(module, transformer) if queries else []
 
 
-def _tables(module: nn.Module, transformer: nn.Module) -> list[Source]:
+def _tables(module: nn.Module, transformer: nn.Module) -> list[OutputSource]:
     """Return the tables of position biases that an attention module uses: its own, or those that the model shares."""
-    own: list[Source] = [Part(part, name) for name, part in module.named_children() if name in TABLES]
-    everywhere = ((name.rpartition(".")[2], part) for name, part in transformer.named_modules())
-    shared: list[Source] = [Part(part, name) for name, part in everywhere if name in TABLES]
-    return own or shared
+    own = [OutputSource(child, name) for name, child in module.named_children() if name in TABLES]
+    everywhere = ((name.rpartition(".")[2], child) for name, child in transformer.named_modules())
+    return own or [OutputSource(child, name) for name, child in everywhere if name in TABLES]

@@ -5,30 +5,27 @@ from dataclasses import dataclass
 
 import torch
 
-from tempscale.spectrum.from_queries_keys import filter_rate_qk
-from tempscale.spectrum.signals import hc
+from tempscale.spectrum.from_queries_keys import filter_rate_logits, filter_rate_qk
 
 # Numbers in a block of rows, over all heads: 64 MiB in single precision.
 _BLOCK = 2**24
-# Masks are minus 10 000 or below, and so far below its row's largest logit a weight is zero.
+# Masks are minus 10 000 or below; a logit this far below the largest of its row has the weight zero.
 _MASKED = -5000.0
-
-_SHORT = 256  # tokens
 _TOLERANCE = 1e-5  # relative error of a filter rate
 
 
 @dataclass
-class Call:
+class AttentionCall:
     """What one call of softmax attention gets, for one text: its complete logits, or what they are made of.
 
     Attributes:
-        value: (heads, n, width), if known.
-        logits: (heads, n, n), complete; else scale * query . key + mask are.
-        query: (heads, n, width), after norms, rotary embeddings and biases.
-        key: the same; as many heads.
-        scale: of their products.
-        mask: broadcasts to (heads, n, n): boolean, True where a key is seen, or numbers to add.
-        causal: keys that come later are masked, too.
+        value: values (heads, n, width), if known.
+        logits: complete logits (heads, n, n); without them the logits are scale * query . key + mask.
+        query: queries (heads, n, width), after norms, rotary embeddings and biases.
+        key: keys of the shape of the queries.
+        scale: factor of the products of queries and keys.
+        mask: bool, True where a key is seen, or numbers to add; broadcasts to (heads, n, n).
+        causal: whether keys that come later are masked, too.
     """
 
     value: torch.Tensor | None = None
@@ -77,38 +74,31 @@ class Call:
         return block
 
     def filter_rate(self) -> torch.Tensor:
-        """Return the filter rate of each head; of short texts, where it is faster, from the whole matrix."""
-        if self.tokens <= _SHORT:
-            logits, seen = _relative(self.rows(0, self.tokens))
-            weights = logits.exp() * seen
-            centred = hc(weights / weights.sum(-1, keepdim=True))
-            squares: torch.Tensor = torch.linalg.eigvalsh(centred @ centred.mT)[..., -1]
-            return squares.clamp(min=0).sqrt()
+        """Return the filter rate of each head, (heads,)."""
         if self.query is None or self.key is None:
-            nothing = self._given.new_zeros(*self._given.shape[:2], 1)
-            return filter_rate_qk(nothing, nothing, bias=self._given, tol=_TOLERANCE)
+            return filter_rate_logits(self._given, tol=_TOLERANCE)
         return filter_rate_qk(
             self.query, self.key, scale=self.scale, bias=self.bias(), causal=self.causal, tol=_TOLERANCE
         )
 
 
 @dataclass
-class Weights:
-    """What `summarise` returns: each tensor has one number for each head."""
+class RowStatistics:
+    """Statistics over all rows of the attention weights A, one number for each head, and A @ value."""
 
     logit_std: torch.Tensor
     entropy: torch.Tensor
     column_mass: torch.Tensor
     local_mass: torch.Tensor
-    attended: torch.Tensor | None
+    attended: torch.Tensor | None  # (heads, n, width)
 
 
-def summarise(call: Call, *, window: int) -> Weights:
-    """Return statistics of the attention weights A over all rows, and A @ value as `attended`.
+def row_statistics(call: AttentionCall, *, window: int) -> RowStatistics:
+    """Return statistics of the attention weights; the columns of `probe` say what they mean.
 
     Args:
-        call: of attention.
-        window: local is what is at most so many tokens away.
+        call: a call of attention.
+        window: largest distance of a token that counts as local, in tokens.
     """
     n, start = call.tokens, 0
     heads = call.rows(0, 1).shape[0]
@@ -134,7 +124,7 @@ def summarise(call: Call, *, window: int) -> Weights:
             parts["attended"].append(weights @ call.value.to(weights.dtype))
         start = stop
     over_rows = {name: torch.cat(blocks, 1).double() for name, blocks in parts.items() if blocks}
-    return Weights(
+    return RowStatistics(
         logit_std=over_rows["variance"].mean(-1).sqrt(),
         entropy=over_rows["entropy"].mean(-1),
         column_mass=columns.amax(-1) / n,

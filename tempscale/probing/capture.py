@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from tempscale.patching.exchange import SOFTMAXES
-from tempscale.patching.recorder import UnsupportedModelError, probing
-from tempscale.probing.attention_rows import Call
+from tempscale.patching.exchange import SDPA, SOFTMAXES
+from tempscale.patching.recorder import UnsupportedModelError, evaluation_mode, watching
+from tempscale.probing.attention_rows import AttentionCall
 
 _PRODUCTS = (torch.matmul, torch.bmm, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.bmm)
 # Modules that keep tokens on the last axis.
@@ -30,10 +29,10 @@ class Energy:
 
 @dataclass
 class Layer:
-    """One attention call in its surroundings: what `measure` made of it, and the signals around it."""
+    """One attention call in its surroundings: what `describe` said of its heads, and the signals around it."""
 
     module: nn.Module
-    measured: Mapping[str, torch.Tensor]
+    heads: Mapping[str, torch.Tensor]
     entering_attention: Energy
     leaving_projection: Energy = field(default_factory=Energy)
     entering_block: Energy = field(default_factory=Energy)
@@ -61,13 +60,13 @@ class Capture(TorchFunctionMode):
 
     Args:
         transformer: a transformers model.
-        measure: from a call to tensors (heads,) by name; `attended` is the norm of HC[A V].
+        describe: function of a call that returns tensors (heads,) by name; `attended` is the norm of HC[A V].
     """
 
-    def __init__(self, transformer: nn.Module, measure: Callable[[Call], Mapping[str, torch.Tensor]]) -> None:
+    def __init__(self, transformer: nn.Module, describe: Callable[[AttentionCall], Mapping[str, torch.Tensor]]) -> None:
         super().__init__()
         self.transformer: Any = transformer
-        self.measure = measure
+        self.describe = describe
         lists = (module for module in transformer.modules() if isinstance(module, nn.ModuleList))
         # The layers of a model stand in a list; parts of them may stand in further lists.
         self._in_lists = {module for children in lists for module in children}
@@ -78,7 +77,7 @@ class Capture(TorchFunctionMode):
         self._layers: list[Layer] = []
         self._stack: list[_Frame] = []
         self._block: tuple[_Frame, int] | None = None  # the running layer, and how many attention calls came before
-        self._waiting: tuple[_Frame, Call] | None = None  # for the product with the values
+        self._waiting: tuple[_Frame, AttentionCall] | None = None  # for the product with the values
         self._unprojected: Layer | None = None
         self._projection: nn.Module | None = None
 
@@ -91,15 +90,12 @@ class Capture(TorchFunctionMode):
                 "attention_type='original_full'"
             )
         self._reset(inputs["input_ids"].shape[1])
-        with ExitStack() as stack:
-            stack.enter_context(probing(self.transformer, _implementation(self.transformer)))
-            for module in self.transformer.modules():
-                # A softmax module belongs to the attention around it.
-                if not isinstance(module, nn.Softmax):
-                    stack.callback(module.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
-                    stack.callback(module.register_forward_hook(self._leave).remove)
-            with self:
-                self.transformer(**inputs)
+        with (
+            evaluation_mode(self.transformer, _implementation(self.transformer)),
+            watching(self.transformer, self._enter, self._leave),
+            self,
+        ):
+            self.transformer(**inputs)
         if not self._layers:
             raise UnsupportedModelError(
                 f"nothing to probe in {type(self.transformer).__name__}: its forward pass has no softmax attention"
@@ -114,7 +110,7 @@ class Capture(TorchFunctionMode):
         weight = getattr(module, "weight", None)
         if self._unprojected is not None and isinstance(weight, torch.Tensor) and weight.ndim == 2:
             # The first weights after attention that are applied to what it returned.
-            attended = self._unprojected.measured["attended"].norm().item()
+            attended = self._unprojected.heads["attended"].norm().item()
             if abs(self._energy(frame.signal, module).hc - attended) <= 0.02 * attended:
                 self._projection = module
             else:
@@ -123,7 +119,7 @@ class Capture(TorchFunctionMode):
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         frame = self._stack.pop()
         if self._waiting is not None and self._waiting[0] is frame:
-            self._measure(*self._waiting)
+            self._finish(*self._waiting)
         if module is self._projection and self._unprojected is not None:
             self._unprojected.leaving_projection = self._energy(_first_tensor((output,)), module)
             self._unprojected = self._projection = None
@@ -136,41 +132,29 @@ class Capture(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention and self._stack:
-            self._measure(self._stack[-1], self._from_sdpa(*args, **kwargs))
+            self._finish(self._stack[-1], self._from_sdpa(SDPA(*args, **kwargs)))
         elif func in SOFTMAXES and self._stack:
             logits = args[0] if args else kwargs["input"]
             if logits.ndim >= 3:  # else a router of experts or a classifier
-                self._waiting = self._stack[-1], Call(logits=self._by_head(logits, self._tokens))
+                self._waiting = self._stack[-1], AttentionCall(logits=self._by_head(logits, self._tokens))
         elif func in _PRODUCTS and self._waiting is not None and args[0].shape[-2:] == (self._tokens, self._tokens):
             frame, call = self._waiting
             call.value = self._by_head(args[1])
-            self._measure(frame, call)
+            self._finish(frame, call)
         return func(*args, **kwargs)
 
-    def _measure(self, frame: _Frame, call: Call) -> None:
+    def _finish(self, frame: _Frame, call: AttentionCall) -> None:
         self._waiting = None
-        layer = Layer(frame.module, self.measure(call), self._energy(frame.signal, frame.module))
+        layer = Layer(frame.module, self.describe(call), self._energy(frame.signal, frame.module))
         self._layers.append(layer)
         self._unprojected = layer
 
-    def _from_sdpa(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attn_mask: torch.Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Call:
+    def _from_sdpa(self, given: SDPA) -> AttentionCall:
         """Return what scaled_dot_product_attention gets, with one key head for each query head."""
-        query, key, value = (self._by_head(x) for x in (query, key, value))
-        if enable_gqa:
-            key, value = (x.repeat_interleave(len(query) // len(x), 0) for x in (key, value))
-        mask = attn_mask[0] if attn_mask is not None and attn_mask.ndim == 4 else attn_mask
-        scale = query.shape[-1] ** -0.5 if scale is None else scale
-        return Call(value=value, query=query, key=key, scale=scale, mask=mask, causal=is_causal)
+        given = given.ungrouped()
+        query, key, value = (self._by_head(x) for x in (given.query, given.key, given.value))
+        mask = given.attn_mask[0] if given.attn_mask is not None and given.attn_mask.ndim == 4 else given.attn_mask
+        return AttentionCall(value=value, query=query, key=key, scale=given.factor, mask=mask, causal=given.is_causal)
 
     def _by_head(self, x: torch.Tensor, width: int | None = None) -> torch.Tensor:
         """Return (heads, n, width) from (1, heads, n, width) or (heads, n, width)."""

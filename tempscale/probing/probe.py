@@ -12,8 +12,8 @@ from tempscale.encoding.features import features_of
 from tempscale.models import max_positions
 from tempscale.patching.patch import FOLDED
 from tempscale.patching.recorder import find_transformer
-from tempscale.patching.schedules import Layered
-from tempscale.probing.attention_rows import Call, summarise
+from tempscale.patching.schedules import PerLayer, per_layer
+from tempscale.probing.attention_rows import AttentionCall, row_statistics
 from tempscale.probing.capture import Capture, Layer
 from tempscale.spectrum.signals import hc
 
@@ -41,8 +41,9 @@ def probe(
         model: a SentenceTransformer, or a transformers model; on its device, in its dtype. Patched or not.
         texts: strings for a SentenceTransformer, which are read as given (prompts are yours to put in front); or the token
             ids (n,) of each text, special tokens included.
-        max_tokens: tokens after which a text is cut, special tokens included; by default the model's `max_seq_length`.
-        window: `local_mass` counts tokens that are so near, 2 on either side.
+        max_tokens: length at which a text is cut, in tokens, special tokens included; by default the model's
+            `max_seq_length`.
+        window: largest distance at which a token counts in `local_mass`, in tokens on either side.
 
     Returns:
         One row for each text, layer and head. The columns, without unit where none is named, are
@@ -51,7 +52,8 @@ def probe(
         - tokens: n, special tokens included;
         - temperature: by which the logits of this layer are divided in the probed model;
         - layer, head: from 0, layers in the order of the forward pass;
-        - filter_rate: ||(I - J) A||_2, see `tempscale.filter_rate`; its relative error is at most 1e-5;
+        - filter_rate: ||(I - J) A||_2, see `tempscale.filter_rate`; its relative error is at most 1e-5, apart
+          from rounding: single precision tells no rate below 1e-6 from 0;
         - logit_std: root mean square over rows of the standard deviation of a row's logits, unmasked keys only;
         - entropy: mean over rows, in nats;
         - column_mass: the largest share of the whole attention that one token gets, max_j (1/n) sum_i A_ij; at least 1/n;
@@ -83,7 +85,7 @@ def probe(
     import pandas as pd
 
     transformer = find_transformer(model)
-    capture = Capture(transformer, lambda call: _measure(call, window))
+    capture = Capture(transformer, lambda call: _heads(call, window))
     tables = []
     with _cut(model, max_tokens):
         for number, text in enumerate(texts):
@@ -98,9 +100,9 @@ def probe(
     return pd.concat(tables, ignore_index=True)
 
 
-def _measure(call: Call, window: int) -> dict[str, torch.Tensor]:
+def _heads(call: AttentionCall, window: int) -> dict[str, torch.Tensor]:
     """Return what one attention call says of each head, with the norms of HC[V] and of HC[A V]."""
-    found = summarise(call, window=window)
+    found = row_statistics(call, window=window)
     unknown = torch.full_like(found.entropy, torch.nan)
     return {
         "filter_rate": call.filter_rate(),
@@ -115,7 +117,7 @@ def _measure(call: Call, window: int) -> dict[str, torch.Tensor]:
 
 def _columns(layer: Layer) -> dict[str, Any]:
     """Return the columns of one layer, a row for each head."""
-    found = {name: numbers.cpu().numpy() for name, numbers in layer.measured.items()}
+    found = {name: numbers.cpu().numpy() for name, numbers in layer.heads.items()}
     values, attended = found.pop("values"), found.pop("attended")
     entering, leaving = layer.entering_block, layer.leaving_block
     return {
@@ -140,9 +142,10 @@ def _ratio(numerator: Any, denominator: Any) -> Any:
 def _temperatures(transformer: Any, modules: list[nn.Module], tokens: int) -> list[float]:
     """Return the temperature of each attention call in a model that may be patched or folded."""
     active = getattr(transformer, "tempscale_patch", None)
-    schedule = getattr(transformer.config, FOLDED, 1.0) if active is None else active.temperature
+    folded = getattr(transformer.config, FOLDED, 1.0)
+    schedule = active.temperature if active else PerLayer(folded) if isinstance(folded, list) else folded
     distinct = list(dict.fromkeys(modules))
-    each = schedule.of(len(distinct)) if isinstance(schedule, Layered) else [schedule] * len(distinct)
+    each = per_layer(schedule, len(distinct))
     patched = distinct if active is None else [site.module for site in active.sites]
     lengths = torch.tensor([tokens])
     numbers = {
@@ -153,7 +156,7 @@ def _temperatures(transformer: Any, modules: list[nn.Module], tokens: int) -> li
 
 @contextmanager
 def _cut(model: Any, max_tokens: int | None) -> Iterator[None]:
-    """Let a SentenceTransformer cut texts after so many tokens."""
+    """Let a SentenceTransformer cut texts to at most `max_tokens` tokens."""
     if max_tokens is None or not hasattr(model, "max_seq_length"):
         yield
         return

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,11 @@ from tempscale.patching.patch import patch
 from tempscale.patching.schedules import ByLength, Layered, PerLayer, check_number
 from tempscale.probing.probe import probe
 
-if TYPE_CHECKING:
-    from torch import nn
+Floats = npt.NDArray[np.float64]
+
+# Of log(filter rate) against log(temperature): the slope believed at first, and the range of slopes. Weak logits have -1,
+# trained heads about -2.
+_SLOPE, _SLOPES = -2.0, (-4.0, -0.25)
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,18 @@ class RateMatched(Layered):
     texts are above 1, and make attention more uniform.
 
     Args:
-        reference_length: in tokens, at least 1.
-        lengths: in tokens, increasing, above the reference length.
-        temperatures: (layers, lengths).
-        misfits: (layers, lengths), filter rate / target - 1 when it was measured; empty if it was not.
-        bounds: between which a temperature was looked for.
-        about: where it comes from: model, texts, versions.
+        reference_length: length up to which the temperature is 1, in tokens, at least 1.
+        lengths: lengths in tokens, increasing, above the reference length.
+        temperatures: temperatures (layers, lengths).
+        misfits: shares (layers, lengths) by which targets were missed, filter rate / target - 1; empty if none was measured.
+        bounds: smallest and largest temperature that was tried.
+        about: origin of the temperatures: model, texts, versions.
 
     Raises:
         ValueError: an argument outside these ranges.
 
     >>> schedule = RateMatched(64, [128, 256], [[1.0, 1.0], [1.21, 1.44]])
-    >>> [temperature(torch.tensor([32, 128, 256, 999])) for temperature in schedule.of(2)]
+    >>> [temperature(torch.tensor([32, 128, 256, 999])) for temperature in schedule.per_layer(2)]
     [tensor([1., 1., 1., 1.]), tensor([1.0000, 1.2100, 1.4400, 1.4400])]
     """
 
@@ -101,14 +104,14 @@ class RateMatched(Layered):
 
         Args:
             model: a SentenceTransformer, or a transformers model for texts of token ids; without a temperature.
-            texts: each at least as long as the longest length; some 16 will do, since the lengths are compared on the same.
-            reference_length: in tokens, at least 3.
-            lengths: in tokens, increasing, above the reference length.
+            texts: texts at least as long as the longest length; 16 are enough, since all lengths are compared on the same.
+            reference_length: length whose filter rates are kept, in tokens, at least 3.
+            lengths: lengths in tokens, increasing, above the reference length.
             tolerance: largest share by which a layer's filter rate may miss its target.
-            max_rounds: probes of the model allowed at each length.
-            bounds: between which each temperature is looked for.
-            about: kept with the result; by default what `provenance` finds.
-            progress: called with the share of the work that is done.
+            max_rounds: largest number of probes of the model at each length.
+            bounds: smallest and largest temperature to try.
+            about: origin of the temperatures, kept with them; by default the model's class and the number of texts.
+            progress: function that is called with the share of the work that is done.
 
         Raises:
             ValueError: a text that is too short, a head of filter rate 0, layers that share weights, a patched model, or an
@@ -122,7 +125,7 @@ class RateMatched(Layered):
         _check_lengths(reference_length, lengths)
         if not 1e-4 <= tolerance < 1 or max_rounds < 1:
             raise ValueError(f"tolerance {tolerance} and max_rounds {max_rounds}: expected 0.0001 to 1, and at least 1")
-        found = fit(
+        fitted, misfits = _fit(
             model,
             texts,
             reference_length,
@@ -135,15 +138,15 @@ class RateMatched(Layered):
         schedule = cls(
             reference_length,
             lengths,
-            found.temperatures.tolist(),
-            found.misfits.tolist(),
+            fitted.tolist(),
+            misfits.tolist(),
             bounds,
-            _about(model, texts) if about is None else about,
+            {"model": type(model).__name__, "texts": f"{len(texts)}"} if about is None else about,
         )
         missed = schedule.missed(tolerance)
         if missed:
             warnings.warn(
-                f"{len(missed)} of {found.misfits.size} filter rates miss their target by more than {tolerance:.2%}: "
+                f"{len(missed)} of {misfits.size} filter rates miss their target by more than {tolerance:.2%}: "
                 + ", ".join(missed),
                 stacklevel=2,
             )
@@ -164,18 +167,18 @@ class RateMatched(Layered):
         """The largest share by which a filter rate missed its target; NaN if nothing was measured."""
         return max((abs(misfit) for row in self.misfits for misfit in row), default=math.nan)
 
-    def of(self, layers: int) -> list[float | ByLength]:
+    def per_layer(self, n_layers: int) -> list[float | ByLength]:
         """Return a function of lengths for each attention layer, or raise ValueError if the model has others."""
-        if len(self.temperatures) != layers:
+        if len(self.temperatures) != n_layers:
             raise ValueError(
-                f"RateMatched has {len(self.temperatures)} layers, but the model has {layers} attention layers: "
+                f"RateMatched has {len(self.temperatures)} layers, but the model has {n_layers} attention layers: "
                 "measure it on this model"
             )
         return [Interpolated((self.reference_length, *self.lengths), (1.0, *row)) for row in self.temperatures]
 
     @property
     def by_length(self) -> bool:
-        """True."""
+        """True: its temperatures depend on the length."""
         return True
 
     def __str__(self) -> str:
@@ -184,17 +187,18 @@ class RateMatched(Layered):
         return f"RateMatched({hashlib.sha256(values.encode()).hexdigest()[:8]})"
 
     def save(self, path: str | Path) -> None:
-        """Write it as JSON."""
+        """Write the schedule to a JSON file."""
         Path(path).write_text(
             json.dumps({"schedule": "RateMatched", **asdict(self)}, indent=1) + "\n", encoding="utf-8"
         )
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote.
+        """Read the schedule from a file that `save` wrote.
 
         Raises:
-            OSError: no such file. ValueError: it is no such file.
+            OSError: the file cannot be read.
+            ValueError: the file is not one that `save` wrote.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -224,49 +228,8 @@ class Interpolated:
         return found.exp()
 
 
-def _check_lengths(reference_length: int, lengths: Sequence[int]) -> None:
-    each = [reference_length, *lengths]
-    if not all(isinstance(tokens, Integral) for tokens in each) or reference_length < 1 or len(each) < 2:
-        raise ValueError(
-            f"reference_length {reference_length!r} and lengths {lengths!r}: expected whole numbers of tokens"
-        )
-    if any(after <= before for before, after in pairwise(each)):
-        raise ValueError(
-            f"lengths {list(lengths)} must increase from above reference_length {reference_length}: shorter texts keep 1"
-        )
-
-
-def _checked_bounds(bounds: Sequence[float]) -> tuple[float, float]:
-    low, high = map(check_number, bounds)
-    if not low <= 1 <= high:
-        raise ValueError(f"bounds {tuple(bounds)} must contain 1, the temperature that changes nothing")
-    return low, high
-
-
-def _about(model: Any, texts: Sequence[Any]) -> dict[str, str]:
-    from tempscale.evaluation.identity import model_name, provenance
-
-    if all(isinstance(text, str) for text in texts):
-        return provenance(model_name(model), model, texts)
-    return {"model": type(model).__name__, "texts": f"{len(texts)}, as token ids"}
-
-
-Floats = npt.NDArray[np.float64]
-
-# Of log(filter rate) against log(temperature): what is believed at first, and at most. Weak logits have -1, trained heads
-# about -2.
-_SLOPE, _SLOPES = -2.0, (-4.0, -0.25)
-
-
-class Fit(NamedTuple):
-    """Temperatures (layers, lengths), and by which share the filter rates miss their targets there."""
-
-    temperatures: Floats
-    misfits: Floats
-
-
-def fit(
-    model: "nn.Module",
+def _fit(
+    model: nn.Module,
     texts: Sequence[Any],
     reference_length: int,
     lengths: Sequence[int],
@@ -275,8 +238,8 @@ def fit(
     max_rounds: int,
     bounds: tuple[float, float],
     progress: Callable[[float], object],
-) -> Fit:
-    """Fit increasing lengths one after the other; arguments as in `RateMatched.measure`."""
+) -> tuple[Floats, Floats]:
+    """Return temperatures and misfits, (layers, lengths), fitted length by length; arguments as in `RateMatched.measure`."""
     done, work = 0, reference_length + max_rounds * sum(lengths)
 
     def log_rates(tokens: int) -> Floats:
@@ -302,10 +265,11 @@ def fit(
         start = np.zeros(len(target))
         for position, tokens in enumerate(lengths):
             start, misfit = _solve(partial(misfits, tokens), start, tolerance, max_rounds, np.log(bounds))
-            fits.append(Fit(np.exp(start).clip(*bounds), np.expm1(misfit)))
+            fits.append((np.exp(start).clip(*bounds), np.expm1(misfit)))
             done = reference_length + max_rounds * sum(lengths[: position + 1])
     progress(1.0)
-    return Fit(*(np.stack(columns, axis=1) for columns in zip(*fits, strict=True)))
+    temperatures, missed = zip(*fits, strict=True)
+    return np.stack(temperatures, axis=1), np.stack(missed, axis=1)
 
 
 def _solve(
@@ -327,7 +291,7 @@ def _solve(
         longest = np.where(away, longest / 2, longest)
         step = np.where(away, before - x, np.clip(-y / slope, -longest, longest))
         before, x = x, np.clip(x + step, *bounds)
-        # A step so small does not bring a filter rate to its target from where it misses it.
+        # Steps this small bring no filter rate to a target that it misses.
         if not (far & (abs(x - before) > tolerance / 10)).any():
             break
         y_before, y = y, misfits(x)
@@ -337,7 +301,7 @@ def _solve(
     return min(rounds, key=lambda found: float(abs(found[1]).mean()))
 
 
-def _log_rates(model: "nn.Module", texts: Sequence[Any], tokens: int) -> Floats:
+def _log_rates(model: nn.Module, texts: Sequence[Any], tokens: int) -> Floats:
     """Return the mean over texts and heads of the log of the filter rate, (layers,)."""
     table = probe(model, texts, max_tokens=tokens)
     short = table[table.tokens < tokens]
@@ -354,3 +318,22 @@ def _log_rates(model: "nn.Module", texts: Sequence[Any], tokens: int) -> Floats:
         )
     found: Floats = np.log(table.filter_rate).groupby(table.layer).mean().to_numpy()
     return found
+
+
+def _check_lengths(reference_length: int, lengths: Sequence[int]) -> None:
+    each = [reference_length, *lengths]
+    if not all(isinstance(tokens, Integral) for tokens in each) or reference_length < 1 or len(each) < 2:
+        raise ValueError(
+            f"reference_length {reference_length!r} and lengths {lengths!r}: expected whole numbers of tokens"
+        )
+    if any(after <= before for before, after in pairwise(each)):
+        raise ValueError(
+            f"lengths {list(lengths)} must increase from above reference_length {reference_length}: shorter texts keep 1"
+        )
+
+
+def _checked_bounds(bounds: Sequence[float]) -> tuple[float, float]:
+    low, high = map(check_number, bounds)
+    if not low <= 1 <= high:
+        raise ValueError(f"bounds {tuple(bounds)} must contain 1, the temperature that changes nothing")
+    return low, high

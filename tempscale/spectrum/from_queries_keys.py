@@ -1,4 +1,9 @@
-"""The filter rate and the singular patterns of attention from its queries and keys, in memory linear in the tokens."""
+"""The filter rate and the singular patterns of attention from its queries and keys, in memory linear in the tokens.
+
+`filter_rate_qk` and `singular_patterns_qk` check their arguments and make one `CentredAttention` after the other: matrices
+(I - J) A of some heads, of which a block of rows exists at a time. What they ask of it are products with thin matrices, and
+from these `tempscale.spectrum.lanczos` finds the singular values.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -8,10 +13,21 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from tempscale.spectrum.lanczos import Triplets, block_lanczos
+from tempscale.spectrum.lanczos import block_lanczos, largest_singular_value
 from tempscale.spectrum.signals import Array, at_least_float32, floating, like
 
 Bias: TypeAlias = Any  # an array, or a function of the indices of queries and keys
+# The additive part of the logits of a slice of rows and the first columns: (rows, columns) -> (g, rows, columns).
+BiasBlock = Callable[[slice, int], torch.Tensor]
+
+# Matrices of at most this many logits together are one block, and stay: 4 MB of float32 fit in a processor's cache.
+_WHOLE = {"cpu": 1 << 20}
+_WHOLE_GPU = 1 << 26
+# Rows of a block of larger matrices on a CPU; a GPU wants more work at a time and fills _WHOLE_GPU.
+_ROWS = {"cpu": 64}
+
+# The logit of a padded key. Finite, since it goes through a matrix product; its exponential is 0.
+_PADDED = -1e30
 
 
 class SingularPatterns(NamedTuple):
@@ -25,6 +41,7 @@ class SingularPatterns(NamedTuple):
     right: Any  # (..., n, count)
 
 
+@torch.no_grad()
 def filter_rate_qk(
     q: Array,
     k: Array,
@@ -37,21 +54,23 @@ def filter_rate_qk(
     tol: float = 1e-4,
     max_passes: int = 50,
 ) -> Array:
-    """Return the filter rate σₐ = ‖(I - J) A‖₂ of A = softmax((scale q kᵀ + bias) / temperature), storing no n x n matrix.
+    """Return the filter rate σₐ = ‖(I - J) A‖₂ of A = softmax((scale q kᵀ + bias) / temperature).
+
+    The n x n matrix of a long text is never stored.
 
     Args:
         q, k: (..., n, d) queries and keys, floating point, of one shape; repeat grouped key heads first. float16 and
             bfloat16 are computed in float32.
         scale: factor of q kᵀ; 1/√d if None.
         temperature: a positive number, or a 1-D sequence of T of them: then the result has a leading axis of T.
-        bias: added to the scaled logits, before the temperature; -inf masks. Broadcastable to (..., n, n), or a function
+        bias: numbers added to the scaled logits, before the temperature; -inf masks. Broadcastable to (..., n, n), or a function
             bias(i, j) of index tensors of shapes (rows, 1) and (columns,) that returns (..., rows, columns) and keeps the
             bias, too, from being stored.
         mask: bool, broadcastable to (..., n), True for real tokens. Padded keys get no weight, padded queries are
             no part of the signal, and J averages over the n real tokens.
         causal: token i looks at tokens 0 to i alone.
-        tol: relative error of the rate, by an estimate from residuals (below).
-        max_passes: passes over the matrix allowed.
+        tol: relative error of the rate for more than 256 tokens, by an estimate from residuals (below).
+        max_passes: largest number of passes over the matrix.
 
     Returns:
         (...) or (T, ...) filter rates, without unit; float32 or float64. A rate that rounding cannot tell from 0 is 0.
@@ -60,10 +79,13 @@ def filter_rate_qk(
         ValueError: shapes, types or values outside the above; a text without a real token; logits that are not finite.
         RuntimeError: tol is not reached in max_passes.
 
-    What tol means: the result is the gain σ = ‖(I - J) A v‖ of some unit vector v, so up to rounding it is never too large.
-    With the residual r = ‖((I - J) A)ᵀ(I - J) A v - σ² v‖ some singular value lies within r/σ of it; the estimated error,
-    min(r, r²/gap)/(2σ) with the gap to the next Ritz value, is at most tol σ. That no larger singular value was overlooked
-    holds with high probability over the random start (of fixed seed), not with certainty.
+    The rate of up to 256 tokens is exact but for rounding: an absolute error of a few units in the last place of 1, times
+    the root of the largest column sum of A.
+
+    What tol means for more tokens: the result is the gain σ = ‖(I - J) A v‖ of some unit vector v, so up to rounding it is
+    never too large. With the residual r = ‖((I - J) A)ᵀ(I - J) A v - σ² v‖ some singular value lies within r/σ of it; the
+    estimated error, min(r, r²/gap)/(2σ) with the gap to the next Ritz value, is at most tol σ. That no larger singular value
+    was overlooked holds with high probability over the random start (of fixed seed), not with certainty.
 
     Source: Theorem 2 of arXiv 2410.24200; block Lanczos: `tempscale.spectrum.lanczos`.
 
@@ -74,10 +96,33 @@ def filter_rate_qk(
     >>> rates.shape, bool((rates[0] > rates[2]).all())
     (torch.Size([3, 2, 4]), True)
     """
-    found = _patterns(q, k, 1, scale, temperature, bias, mask, causal, tol, max_passes)
-    return like(found.values[..., 0], q)
+    matrices, shape = _matrices(q, k, scale, temperature, bias, mask, causal, tol, max_passes)
+    rates = [largest_singular_value(each, tol, max_passes) for each in matrices]
+    return like(torch.cat(rates).reshape(shape), q)
 
 
+def filter_rate_logits(logits: torch.Tensor, *, tol: float = 1e-4, max_passes: int = 50) -> torch.Tensor:
+    """Return the filter rate of softmax(logits), where a model has complete logits and not queries and keys alone.
+
+    Args:
+        logits: (..., n, n) floating point; -inf masks.
+        tol: relative error of the rate, as in `filter_rate_qk`.
+        max_passes: largest number of passes over the matrix.
+
+    Returns:
+        (...) filter rates.
+
+    Raises:
+        ValueError, RuntimeError: as in `filter_rate_qk`.
+
+    >>> filter_rate_logits(torch.zeros(2, 5, 5))
+    tensor([0., 0.])
+    """
+    nothing = logits.new_zeros(*logits.shape[:-1], 1)
+    return filter_rate_qk(nothing, nothing, bias=logits, tol=tol, max_passes=max_passes)
+
+
+@torch.no_grad()
 def singular_patterns_qk(
     q: Array,
     k: Array,
@@ -99,14 +144,14 @@ def singular_patterns_qk(
     Args:
         q: (..., n, d) queries.
         k: (..., n, d) keys.
-        count: from 1 to n - 1.
-        scale: as in `filter_rate_qk`, like all that follow.
-        temperature: a sequence of T gives a leading axis of T everywhere.
-        bias: additive.
-        mask: True for real tokens.
+        count: number of patterns, from 1 to n - 1.
+        scale: factor of q kᵀ, as in `filter_rate_qk`, like all that follow.
+        temperature: a positive number, or T of them: then all results have a leading axis of T.
+        bias: part of the logits that is added.
+        mask: bool, True for real tokens.
         causal: token i looks at tokens 0 to i alone.
-        tol: relative error.
-        max_passes: passes allowed.
+        tol: relative error of the values, for any number of tokens.
+        max_passes: largest number of passes over the matrix.
 
     Returns:
         `SingularPatterns(values, left, right)` of shapes (..., count), (..., n, count), (..., n, count).
@@ -123,16 +168,16 @@ def singular_patterns_qk(
         raise ValueError(
             f"count={count}, but the {n} tokens of a text have 1 to {n - 1} patterns that are not constant"
         )
-    found = _patterns(q, k, count, scale, temperature, bias, mask, causal, tol, max_passes)
-    position = found.right.abs().argmax(-2, keepdim=True)
-    sign = torch.where(found.right.gather(-2, position) < 0, -1.0, 1.0).to(found.right.dtype)
-    return SingularPatterns(like(found.values, q), like(found.left * sign, q), like(found.right * sign, q))
+    matrices, shape = _matrices(q, k, scale, temperature, bias, mask, causal, tol, max_passes)
+    found = zip(*(block_lanczos(each, count, tol, max_passes) for each in matrices), strict=True)
+    values, left, right, _ = (torch.cat(x).reshape(*shape, *x[0].shape[1:]) for x in found)
+    sign = torch.where(right.gather(-2, right.abs().argmax(-2, keepdim=True)) < 0, -1.0, 1.0).to(right.dtype)
+    return SingularPatterns(like(values, q), like(left * sign, q), like(right * sign, q))
 
 
-def _patterns(
+def _matrices(
     q: Array,
     k: Array,
-    count: int,
     scale: float | None,
     temperature: float | Sequence[float] | Array,
     bias: Bias,
@@ -140,8 +185,8 @@ def _patterns(
     causal: bool,
     tol: float,
     max_passes: int,
-) -> Triplets:
-    """Check the arguments and find the triplets of every head at every temperature."""
+) -> tuple["Iterator[CentredAttention]", list[int]]:
+    """Check the arguments; return the matrices of all temperatures and heads, some heads at a time, and the leading axes."""
     queries, keys = (at_least_float32(floating(x)).detach() for x in (q, k))
     if queries.shape != keys.shape or queries.dtype != keys.dtype or queries.shape[-1] == 0:
         raise ValueError(
@@ -163,22 +208,16 @@ def _patterns(
     blocks = _bias(bias, batch, n, queries)
 
     queries, keys, real = queries.reshape(-1, n, d), keys.reshape(-1, n, d), real.reshape(-1, n)
-    together = heads_together(n, queries.device)
-    results = []
-    with torch.no_grad():
+    together = max(1, _WHOLE.get(queries.device.type, _WHOLE_GPU) // n**2)  # heads
+
+    def matrices() -> Iterator[CentredAttention]:
         for tau in temperatures.flatten().tolist():
             for start in range(0, len(queries), together):
                 heads = slice(start, start + together)
-                attention = CentredAttention(
-                    queries[heads] * (scale / tau),
-                    keys[heads],
-                    partial(blocks, heads, tau) if blocks else None,
-                    real[heads],
-                    causal,
-                )
-                results.append(block_lanczos(attention, count, tol, max_passes))
-    leading = [*temperatures.shape, *batch]
-    return Triplets(*(torch.cat(x).reshape(*leading, *x[0].shape[1:]) for x in zip(*results, strict=True)))
+                block = partial(blocks, heads, tau) if blocks else None
+                yield CentredAttention(queries[heads] * (scale / tau), keys[heads], block, real[heads], causal)
+
+    return matrices(), [*temperatures.shape, *batch]
 
 
 def _temperatures(temperature: Any) -> torch.Tensor:
@@ -238,24 +277,6 @@ def _expand(x: torch.Tensor, shape: list[int], name: str) -> torch.Tensor:
         return x.expand(shape)
     except RuntimeError:
         raise ValueError(f"{name} of shape {tuple(x.shape)} cannot be broadcast to {tuple(shape)}") from None
-
-
-# Matrices of at most so many logits together are one block, and stay: 4 MB of float32 fit in a processor's cache.
-_WHOLE = {"cpu": 1 << 20}
-_WHOLE_GPU = 1 << 26
-# Larger matrices are made in blocks of so many rows on a CPU; a GPU wants more work at a time and fills _WHOLE_GPU.
-_ROWS = {"cpu": 64}
-
-# The logit of a padded key. Finite, since it goes through a matrix product; its exponential is 0.
-_PADDED = -1e30
-
-# Gives the additive part of the logits of a slice of rows and the first columns: (rows, columns) -> (g, rows, columns).
-BiasBlock = Callable[[slice, int], torch.Tensor]
-
-
-def heads_together(n: int, device: torch.device) -> int:
-    """Return how many heads of n tokens are worth computing at a time."""
-    return max(1, _WHOLE.get(device.type, _WHOLE_GPU) // n**2)
 
 
 class CentredAttention:

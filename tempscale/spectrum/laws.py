@@ -1,17 +1,15 @@
 """What is known of the filter rate of attention on random logits: a published bound, and laws with their hypotheses.
 
-Every function takes numbers, NumPy arrays or tensors, which broadcast, and returns the same kind (see `values.like`).
+Every function takes numbers or arrays, which broadcast, and returns a float for numbers and a float64 array for arrays.
 """
 
 import math
-from functools import reduce
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-Values = TypeVar("Values", float, npt.NDArray[np.floating], torch.Tensor)
+Float64 = npt.NDArray[np.float64]
 
 # exp(s²) has no place in float64 beyond.
 _LARGEST_SIGMA = 26.0
@@ -19,14 +17,14 @@ _LARGEST_SIGMA = 26.0
 _MOST_TERMS = 1_000_000
 
 
-def paper_bound(n: Values | float, sigma_s: Values | float) -> Values:
+def paper_bound(n: npt.ArrayLike, sigma_s: npt.ArrayLike) -> Any:
     """Return the paper's upper bound on the filter rate of n tokens, as it was reported.
 
     σₐ ≤ sqrt(n / (2 sqrt(1 + exp(-2 σₛ²)) (n - 1)^(3/2) + 1)). It is said to hold for Gaussian queries and keys whose
     logits have the standard deviation σₛ. Read so, it does not hold from σₛ of about 1 on: the book measures where.
 
     Args:
-        n: tokens, at least 1.
+        n: number of tokens, at least 1.
         sigma_s: standard deviation of the logits, at least 0.
 
     Returns:
@@ -40,15 +38,14 @@ def paper_bound(n: Values | float, sigma_s: Values | float) -> Values:
     >>> paper_bound(np.array([64, 1024]), 1.0).round(3)
     array([0.245, 0.121])
     """
-    tokens, sigma = numbers(n=n, sigma_s=sigma_s)
-    require(tokens >= 1, tokens, "n must be at least 1 token, not {}")
-    require(sigma >= 0, sigma, "sigma_s must not be negative, but it is {}: it is a standard deviation")
+    tokens, sigma = _finite(n=n, sigma_s=sigma_s)
+    _require(tokens >= 1, tokens, "n must be at least 1 token, not {}")
+    _require(sigma >= 0, sigma, "sigma_s must not be negative, but it is {}: it is a standard deviation")
     root = np.sqrt(1 + np.exp(-2 * np.square(np.minimum(sigma, _LARGEST_SIGMA))))
-    value: Values = like(np.sqrt(tokens / (2 * root * (tokens - 1) ** 1.5 + 1)), n, sigma_s)
-    return value
+    return _float_or_array(np.sqrt(tokens / (2 * root * (tokens - 1) ** 1.5 + 1)))
 
 
-def random_markov_rate(n: Values | float, sigma_s: Values | float) -> Values:
+def random_markov_rate(n: npt.ArrayLike, sigma_s: npt.ArrayLike) -> Any:
     """Return the filter rate of softmax over weak independent Gaussian logits, 2 sqrt((exp(σₛ²) - 1) / n).
 
     For logits that are all independent N(0, σₛ²), with σₛ fixed and n to infinity, σₐ divided by this number tends to 1.
@@ -56,7 +53,7 @@ def random_markov_rate(n: Values | float, sigma_s: Values | float) -> Values:
     matrix exceeds the bulk, and σₐ exceeds the law. A temperature acts as sigma_s / temperature.
 
     Args:
-        n: tokens, at least 1.
+        n: number of tokens, at least 1.
         sigma_s: standard deviation of the logits, from 0 to 26.
 
     Returns:
@@ -71,18 +68,17 @@ def random_markov_rate(n: Values | float, sigma_s: Values | float) -> Values:
     >>> round(random_markov_rate(1024, 0.25), 4)
     0.0159
     """
-    tokens, sigma = numbers(n=n, sigma_s=sigma_s)
-    require(tokens >= 1, tokens, "n must be at least 1 token, not {}")
-    require(
+    tokens, sigma = _finite(n=n, sigma_s=sigma_s)
+    _require(tokens >= 1, tokens, "n must be at least 1 token, not {}")
+    _require(
         (sigma >= 0) & (sigma <= _LARGEST_SIGMA),
         sigma,
         "sigma_s must be between 0 and 26, not {}: the law is for weak logits, for strong ones see condensation_sigma",
     )
-    value: Values = like(2 * np.sqrt(np.expm1(sigma**2) / tokens), n, sigma_s)
-    return value
+    return _float_or_array(2 * np.sqrt(np.expm1(sigma**2) / tokens))
 
 
-def gaussian_floor(beta: Values | float, head_dim: Values | float) -> Values:
+def gaussian_floor(beta: npt.ArrayLike, head_dim: npt.ArrayLike) -> Any:
     """Return the filter rate of softmax(beta q·k / sqrt(head_dim)) for Gaussian q and k, in the limit of many tokens.
 
     Let all queries and keys be independent N(0, I). With a² = beta² / head_dim < 1/2 fixed and n to infinity, attention
@@ -108,14 +104,14 @@ def gaussian_floor(beta: Values | float, head_dim: Values | float) -> Values:
     >>> gaussian_floor(np.array([0.5, 1.0, 2.0]), 64).round(4)
     array([0.0625, 0.1255, 0.2667])
     """
-    sigma, dimension = np.broadcast_arrays(*numbers(beta=beta, head_dim=head_dim))
-    require(
+    sigma, dimension = np.broadcast_arrays(*_finite(beta=beta, head_dim=head_dim))
+    _require(
         (dimension >= 1) & (dimension == np.floor(dimension)),
         dimension,
         "head_dim must be a whole number of at least 1, not {}",
     )
     square = sigma**2 / dimension
-    require(
+    _require(
         (sigma >= 0) & (square < 0.5),
         sigma,
         "beta must be at least 0 and below sqrt(head_dim / 2), not {}: beyond there is no limit; a temperature lowers it",
@@ -124,12 +120,11 @@ def gaussian_floor(beta: Values | float, head_dim: Values | float) -> Values:
     top = np.array([max(r, _even_root(r, d)) for r, d in zip(ratio.flat, dimension.flat, strict=True)])
     with np.errstate(over="ignore"):
         floor = (1 + ratio**2) ** (dimension / 4) * np.sqrt(top.reshape(ratio.shape))
-    require(np.isfinite(floor), sigma, "beta {} gives a limit beyond the range of float64: take a smaller one")
-    value: Values = like(floor, beta, head_dim)
-    return value
+    _require(np.isfinite(floor), sigma, "beta {} gives a limit beyond the range of float64: take a smaller one")
+    return _float_or_array(floor)
 
 
-def condensation_sigma(n: Values) -> Values:
+def condensation_sigma(n: npt.ArrayLike) -> Any:
     """Return the standard deviation of the logits above which a row of softmax sits on a few tokens, sqrt(2 ln n).
 
     For a row of n independent N(0, s²) logits and n to infinity: below this s the largest weight tends to 0 and the row
@@ -137,7 +132,7 @@ def condensation_sigma(n: Values) -> Values:
     1 - sqrt(2 ln n) / s. That is the freezing of the random energy model. A temperature acts as s / temperature.
 
     Args:
-        n: tokens, at least 1.
+        n: number of tokens, at least 1.
 
     Returns:
         the standard deviation, without unit.
@@ -150,19 +145,18 @@ def condensation_sigma(n: Values) -> Values:
     >>> round(condensation_sigma(512), 2)
     3.53
     """
-    (tokens,) = numbers(n=n)
-    require(tokens >= 1, tokens, "n must be at least 1 token, not {}")
-    value: Values = like(np.sqrt(2 * np.log(tokens)), n)
-    return value
+    (tokens,) = _finite(n=n)
+    _require(tokens >= 1, tokens, "n must be at least 1 token, not {}")
+    return _float_or_array(np.sqrt(2 * np.log(tokens)))
 
 
 def length_matched_temperature(
-    n: Values | float,
+    n: npt.ArrayLike,
     *,
-    sigma_s: Values | float,
-    reference_length: Values | float,
-    temperature: Values | float = 1.0,
-) -> Values:
+    sigma_s: npt.ArrayLike,
+    reference_length: npt.ArrayLike,
+    temperature: npt.ArrayLike = 1.0,
+) -> Any:
     """Return the temperature that keeps `random_markov_rate` of n tokens at its value for a reference length.
 
     τ(n) = σₛ / sqrt(ln(1 + c n)), with c such that τ(reference_length) = temperature. So
@@ -171,10 +165,10 @@ def length_matched_temperature(
     rises above the number.
 
     Args:
-        n: tokens, at least 1.
+        n: number of tokens, at least 1.
         sigma_s: standard deviation of the logits at temperature 1, positive.
-        reference_length: tokens, at least 1.
-        temperature: at the reference length, positive.
+        reference_length: number of tokens, at least 1.
+        temperature: temperature at the reference length, positive.
 
     Returns:
         the temperature, positive.
@@ -187,19 +181,18 @@ def length_matched_temperature(
     >>> length_matched_temperature(np.array([32, 128, 512]), sigma_s=0.5, reference_length=128).round(3)
     array([1.909, 1.   , 0.574])
     """
-    tokens, sigma, reference, at_reference = numbers(
+    tokens, sigma, reference, at_reference = _finite(
         n=n, sigma_s=sigma_s, reference_length=reference_length, temperature=temperature
     )
-    require(tokens >= 1, tokens, "n must be at least 1 token, not {}")
-    require(sigma > 0, sigma, "sigma_s must be positive, not {}: equal logits have no temperature to match")
-    require(reference >= 1, reference, "reference_length must be at least 1 token, not {}")
-    require(at_reference > 0, at_reference, "temperature must be positive, not {}; 1 changes nothing")
+    _require(tokens >= 1, tokens, "n must be at least 1 token, not {}")
+    _require(sigma > 0, sigma, "sigma_s must be positive, not {}: equal logits have no temperature to match")
+    _require(reference >= 1, reference, "reference_length must be at least 1 token, not {}")
+    _require(at_reference > 0, at_reference, "temperature must be positive, not {}; 1 changes nothing")
     ratio = sigma / at_reference
-    require((ratio > 1e-100) & (ratio < 1e100), ratio, "sigma_s / temperature is {}: no logits are so weak or strong")
+    _require((ratio > 1e-100) & (ratio < 1e100), ratio, "sigma_s / temperature is {}: no logits are so weak or strong")
     # ln(1 + n/n₀ (exp(ratio²) - 1)), where the exponential itself may be too large
     needed = np.logaddexp(0, np.log(tokens / reference) + ratio**2 + np.log(-np.expm1(-(ratio**2))))
-    value: Values = like(sigma / np.sqrt(needed), n, sigma_s, reference_length, temperature)
-    return value
+    return _float_or_array(sigma / np.sqrt(needed))
 
 
 def _even_root(r: float, dimension: float) -> float:
@@ -221,46 +214,19 @@ def _even_root(r: float, dimension: float) -> float:
     return float(brentq(secular, r, 1.0, xtol=1e-15)) if secular(r) < 0 else r
 
 
-Float64 = npt.NDArray[np.float64]
+def _finite(**arguments: npt.ArrayLike) -> list[Float64]:
+    """Return the arguments as float64 arrays, or raise ValueError with the name of one that is not finite."""
+    arrays = {name: np.asarray(value, dtype=np.float64) for name, value in arguments.items()}
+    for name, array in arrays.items():
+        _require(np.isfinite(array), array, f"{name} must be finite, not {{}}")
+    return list(arrays.values())
 
 
-def numbers(**arguments: float | npt.NDArray[np.floating] | torch.Tensor) -> list[Float64]:
-    """Return the arguments as finite float64 arrays, or raise ValueError with the name of one that is not.
-
-    >>> numbers(n=3, sigma_s=torch.tensor([1, 2]))
-    [array(3.), array([1., 2.])]
-    """
-    arrays = []
-    for name, value in arguments.items():
-        plain = value.detach().cpu().double().numpy() if isinstance(value, torch.Tensor) else value
-        array = np.asarray(plain, dtype=np.float64)
-        require(np.isfinite(array), array, f"{name} must be finite, not {{}}")
-        arrays.append(array)
-    return arrays
-
-
-def require(holds: npt.NDArray[np.bool_] | np.bool_, values: Float64, message: str) -> None:
-    """Raise ValueError with the first value for which the condition does not hold, at {} in the message.
-
-    >>> require(np.array([True, False]), np.array([1.0, 0.5]), "n must be at least 1, not {}")
-    Traceback (most recent call last):
-    ValueError: n must be at least 1, not 0.5
-    """
+def _require(holds: npt.NDArray[np.bool_], values: Float64, message: str) -> None:
+    """Raise ValueError with the first value for which the condition does not hold, at {} in the message."""
     if not np.all(holds):
         raise ValueError(message.format(f"{values[~np.asarray(holds)].flat[0]:g}"))
 
 
-def like(result: Float64, *given: object) -> Any:
-    """Return the result as the kind of the arguments.
-
-    That is a tensor if one of them is one, with the floating-point dtype that tensors promote to, on the first one's
-    device and without a gradient; else a float64 array if one of them is an array; else a float.
-
-    >>> like(np.float64(0.5), 1, torch.ones(2))
-    tensor(0.5000)
-    """
-    tensors = [value for value in given if isinstance(value, torch.Tensor)]
-    if tensors:
-        dtypes = [tensor.dtype for tensor in tensors if tensor.is_floating_point()] or [torch.get_default_dtype()]
-        return torch.as_tensor(result, dtype=reduce(torch.promote_types, dtypes), device=tensors[0].device)
-    return result if result.ndim or any(isinstance(value, np.ndarray) for value in given) else float(result)
+def _float_or_array(result: Float64) -> Any:
+    return result if result.ndim else float(result)

@@ -14,27 +14,6 @@ import torch
 # A function returns the kind of array that it was given.
 Array = TypeVar("Array", torch.Tensor, npt.NDArray[np.floating])
 
-
-def floating(x: Array) -> torch.Tensor:
-    """Return x as a floating-point tensor with a token axis, sharing memory where it can."""
-    tensor = torch.as_tensor(x)
-    if not tensor.is_floating_point():
-        raise ValueError(f"expected floating-point values, not {tensor.dtype}: convert them first")
-    if tensor.ndim < 2 or tensor.shape[-2] == 0:
-        raise ValueError(f"expected shape (..., n, d) with n >= 1 tokens on axis -2, not {tuple(tensor.shape)}")
-    return tensor
-
-
-def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """Return x in float32 where its own precision is lower."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
-
-
-def like(result: torch.Tensor, given: Array) -> Array:
-    """Return the result as NumPy where NumPy was given."""
-    return result if isinstance(given, torch.Tensor) else result.numpy()
-
-
 # How far a row may be from summing to 1: rounding of a softmax over thousands of tokens stays well inside.
 _ROW_SUM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 
@@ -141,6 +120,26 @@ def filter_rate(attn: Array) -> Array:
             "apply softmax over the last axis first"
         )
     return like(torch.linalg.matrix_norm(rows - rows.mean(-2, keepdim=True), ord=2), attn)
+
+
+def floating(x: Array) -> torch.Tensor:
+    """Return x as a floating-point tensor with a token axis, sharing memory where it can."""
+    tensor = torch.as_tensor(x)
+    if not tensor.is_floating_point():
+        raise ValueError(f"expected floating-point values, not {tensor.dtype}: convert them first")
+    if tensor.ndim < 2 or tensor.shape[-2] == 0:
+        raise ValueError(f"expected shape (..., n, d) with n >= 1 tokens on axis -2, not {tuple(tensor.shape)}")
+    return tensor
+
+
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Return x in float32 where its own precision is lower."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def like(result: torch.Tensor, given: Array) -> Array:
+    """Return the result as NumPy where NumPy was given."""
+    return result if isinstance(given, torch.Tensor) else result.numpy()
 
 
 def _square(x: torch.Tensor) -> torch.Tensor:

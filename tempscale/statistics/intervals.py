@@ -1,8 +1,7 @@
 """Uncertainty of a measured score: bootstrap intervals, Holm's correction, and how many items a difference needs.
 
-Intervals are *percentile* bootstrap intervals unless BCa is asked for: they need no symmetry and follow any statistic, at
-the price of a slight undercoverage for a few dozen items (the tests measure it). `tempscale.statistics.paired` compares
-settings.
+Intervals are *percentile* bootstrap intervals: they need no symmetry and follow any statistic, at the price of a slight
+undercoverage for a few dozen items (the tests measure it). `tempscale.statistics.paired` compares settings.
 """
 
 from collections.abc import Callable
@@ -33,7 +32,6 @@ def bootstrap_interval(
     *,
     confidence: float = 0.95,
     comparisons: int = 1,
-    method: str = "percentile",
     resamples: int = 4000,
     seed: int = 0,
 ) -> Interval:
@@ -42,19 +40,18 @@ def bootstrap_interval(
     Args:
         values: (n, ...), one item along the first axis, n >= 2. Items are drawn with replacement as a whole, so columns
             that belong to the same item (paired scores, the coordinates of an embedding) stay together.
-        statistic: called with an array like `values`; returns a number or (k,). The mean over items by default.
-        confidence: of the interval, or of all `comparisons` intervals together.
-        comparisons: how many intervals shall hold simultaneously: each gets 1 - (1 - confidence) / comparisons (Bonferroni).
-        method: "percentile", or "BCa", which corrects for bias and skewness with n more calls of the statistic.
+        statistic: function of an array like `values` that returns a number or (k,). The mean over items by default.
+        confidence: probability that the interval, or that all `comparisons` intervals together, hold.
+        comparisons: number of intervals that shall hold together: each gets 1 - (1 - confidence) / comparisons (Bonferroni).
         resamples: number of bootstrap samples.
-        seed: of the resampling; the same seed gives the same interval.
+        seed: seed of the resampling; the same seed gives the same interval.
 
     A resample repeats items: a statistic of *pairs* of items, such as a mean pairwise cosine, is biased by the pairs of
     an item with itself. Pass one value per item instead, such as its mean cosine with the others.
 
     Raises:
-        ValueError: fewer than two items, non-finite values, a confidence outside (0, 1), no comparison, an unknown
-            method, or too few resamples for the confidence asked for.
+        ValueError: fewer than two items, non-finite values, a confidence outside (0, 1), no comparison, or too few
+            resamples for the confidence asked for.
 
     >>> bootstrap_interval(np.arange(10.0), lambda x: np.median(x)).estimate.item()
     4.5
@@ -69,10 +66,8 @@ def bootstrap_interval(
         raise ValueError(f"expected at least two items along the first axis, not shape {items.shape}")
     if not np.isfinite(items).all():
         raise ValueError(f"{(~np.isfinite(items)).sum()} of the values are not finite: leave those items out")
-    if method not in ("percentile", "BCa"):
-        raise ValueError(f"unknown method {method!r}: use 'percentile' or 'BCa'")
     each = confidence_of_each(confidence, comparisons, resamples)
-    options = {"confidence_level": each, "method": method, "n_resamples": resamples}
+    options = {"confidence_level": each, "method": "percentile", "n_resamples": resamples}
     rng = np.random.default_rng(seed)
     if statistic is None:
         batch = max(1, 1_000_000 // items.size)
@@ -103,7 +98,7 @@ def holm(p_values: npt.ArrayLike) -> Floats:
     """Return Holm's adjusted p-values: the chance of any false finding among them stays below the level (Holm 1979).
 
     Args:
-        p_values: (m,) of one family of tests, such as one setting on m tasks.
+        p_values: (m,) p-values of one family of tests, such as one setting on m tasks.
 
     Raises:
         ValueError: a p-value outside [0, 1], or more than one axis.
@@ -120,35 +115,24 @@ def holm(p_values: npt.ArrayLike) -> Floats:
     return adjusted
 
 
-def detectable(differences: npt.ArrayLike, *, confidence: float = 0.95, power: float = 0.8) -> float:
-    """Return the true mean difference that as many items, as noisy as these, would find with the given power.
-
-    Args:
-        differences: (n,) paired differences, setting minus baseline, n >= 2.
-        confidence: of the two-sided interval that must exclude zero.
-        power: chance that it does.
-
-    >>> round(detectable(np.tile([-1.0, 1.0], 50)), 2)  # 2.8 standard errors
-    0.28
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    return float(_multiple(confidence, power) * values.std(ddof=1) / np.sqrt(len(values)))
-
-
 def items_needed(differences: npt.ArrayLike, effect: float, *, confidence: float = 0.95, power: float = 0.8) -> int:
     """Return how many items like these it takes to find a true mean difference of `effect` with the given power.
+
+    Args:
+        differences: (n,) paired differences, setting minus baseline, n >= 2; they say how noisy an item is.
+        effect: true mean difference, not 0.
+        confidence: confidence of the two-sided interval that must exclude zero.
+        power: chance that it does.
+
+    Raises:
+        ValueError: an effect of 0.
 
     >>> items_needed(np.tile([-1.0, 1.0], 50), 0.28)
     102
     """
-    values = np.asarray(differences, dtype=np.float64)
-    if not effect:
-        raise ValueError("effect must not be 0: no number of items finds a difference of nothing")
-    return int(np.ceil((_multiple(confidence, power) * values.std(ddof=1) / effect) ** 2))
-
-
-def _multiple(confidence: float, power: float) -> float:
-    """Return the normal approximation's multiple of the standard error."""
     from scipy import stats
 
-    return float(stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power))
+    if not effect:
+        raise ValueError("effect must not be 0: no number of items finds a difference of nothing")
+    standard_errors = stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power)
+    return int(np.ceil((standard_errors * np.asarray(differences, dtype=np.float64).std(ddof=1) / effect) ** 2))

@@ -47,7 +47,7 @@ class Paired:
         return p
 
     def select(self, columns: Sequence[int]) -> "Paired":
-        """Return the settings of some columns."""
+        """Return some of the settings, by their columns."""
         index = list(columns)
         return Paired(self.baseline, self.difference[index], self.bootstrap[:, index], self.null[:, index])
 
@@ -85,13 +85,13 @@ def paired(
 
     Args:
         baseline: (n,) score of every item (query, text, pair) under the baseline, n >= 2.
-        scores: (k, n) or (n,), the same items in the same order under k settings.
-        target: (n,) the values that the scores should rank like (STS: human ratings). Then the statistic is Spearman's
+        scores: (k, n) or (n,) scores of the same items in the same order under k settings.
+        target: (n,) values that the scores should rank like (STS: human ratings). Then the statistic is Spearman's
             correlation of scores and target; without a target it is the mean score.
-        clusters: (n,) labels, for a mean: items with equal labels are drawn and exchanged together, as queries to one
+        clusters: (n,) labels, for a mean only: items with equal labels are drawn and exchanged together, as queries to one
             document should be, because a setting that moves the document moves the scores of all of them.
-        resamples: of the bootstrap and of the randomisation test.
-        seed: give samples of different items different seeds, such as [0, 1] and [0, 2].
+        resamples: number of samples of the bootstrap, and of the randomisation test.
+        seed: seed of both; samples of different items need different seeds, such as [0, 1] and [0, 2].
 
     All settings are resampled together, so differences between them may be read off as well. For Spearman's correlation the
     randomisation exchanges the *ranks* of an item's two scores, because a setting may shift all scores and rank alike.
@@ -133,6 +133,20 @@ def paired(
     return Paired(observed[0, 0].item(), _to_first(observed)[0], np.concatenate(bootstrap), np.concatenate(null))
 
 
+def _check_paired(before: Floats, after: Floats, gold: Floats | None) -> None:
+    n = len(before) if before.ndim == 1 else 0
+    if n < 2 or after.ndim != 2 or after.shape[1] != n or (gold is not None and gold.shape != (n,)):
+        shapes = f"{before.shape} and {after.shape}" + ("" if gold is None else f", target {gold.shape}")
+        raise ValueError(f"expected the same n >= 2 items under baseline and setting, not shapes {shapes}")
+    for name, values in [("baseline", before[None]), ("scores", after), ("target", gold)]:
+        if values is None:
+            continue
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: {(~np.isfinite(values)).sum()} values are not finite; leave those items out")
+        if gold is not None and (np.ptp(values, axis=-1) == 0).any():
+            raise ValueError(f"{name}: all values are equal, so they have no rank correlation")
+
+
 def _by_cluster(change: Floats, clusters: npt.NDArray[Any]) -> tuple[Floats, Floats]:
     """Return the sums (c, k) of n changes (n, k) over c clusters, and the clusters' sizes (c,)."""
     if clusters.shape != (len(change),):
@@ -149,30 +163,6 @@ def _to_first(columns: Floats) -> Floats:
     return columns[:, 1:] - columns[:, :1]
 
 
-def _check_paired(before: Floats, after: Floats, gold: Floats | None) -> None:
-    n = len(before) if before.ndim == 1 else 0
-    if n < 2 or after.ndim != 2 or after.shape[1] != n or (gold is not None and gold.shape != (n,)):
-        shapes = f"{before.shape} and {after.shape}" + ("" if gold is None else f", target {gold.shape}")
-        raise ValueError(f"expected the same n >= 2 items under baseline and setting, not shapes {shapes}")
-    for name, values in [("baseline", before[None]), ("scores", after), ("target", gold)]:
-        if values is None:
-            continue
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name}: {(~np.isfinite(values)).sum()} values are not finite; leave those items out")
-        if gold is not None and (np.ptp(values, axis=-1) == 0).any():
-            raise ValueError(f"{name}: all values are equal, so they have no rank correlation")
-
-
-# Entries of a temporary matrix (resamples x items): 8 MB.
-_CHUNK = 1_000_000
-
-
-def _chunks(n: int, resamples: int) -> Iterator[int]:
-    size = max(1, _CHUNK // n)
-    for start in range(0, resamples, size):
-        yield min(size, resamples - start)
-
-
 def bootstrap_weights(n: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
     """Yield (b, n) blocks, `resamples` rows in all: how often each of n items is drawn in n draws with replacement."""
     for rows in _chunks(n, resamples):
@@ -186,12 +176,22 @@ def signs(n: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
         yield rng.integers(2, size=(rows, n), dtype=np.int8) * 2.0 - 1.0
 
 
+# Entries of a temporary matrix (resamples x items): 8 MB.
+_CHUNK = 1_000_000
+
+
+def _chunks(n: int, resamples: int) -> Iterator[int]:
+    size = max(1, _CHUNK // n)
+    for start in range(0, resamples, size):
+        yield min(size, resamples - start)
+
+
 def spearman(weights: Floats, target: Floats, columns: Sequence[Floats]) -> Floats:
     """Return Spearman's correlation of the target with each column, in each weighted sample.
 
     Args:
-        weights: (b, n) how often each item occurs, whole numbers that sum to n in each row.
-        target: (n,).
+        weights: (b, n) counts of how often each item occurs; each row sums to n.
+        target: (n,) values to correlate with.
         columns: k arrays (n,).
 
     Returns:
@@ -230,8 +230,8 @@ def exchanged_correlations(flips: Floats, target: Floats, before: Floats, after:
     """Return the difference of two correlations with a target, after exchanging the two values of an item at random.
 
     Args:
-        flips: (b, n) of +1 and -1; -1 exchanges an item's values.
-        target: (n,).
+        flips: (b, n) signs; -1 exchanges an item's values.
+        target: (n,) values to correlate with.
         before: (n,) values under the baseline: ranks, for Spearman's correlation.
         after: (n,) values under the setting.
 

@@ -45,7 +45,7 @@ def docstrings(packages: Sequence[str] = PACKAGES, *, min_tokens: int = 1) -> "p
 
     Args:
         packages: import names of installed packages; they are read, not imported.
-        min_tokens: leave out texts with fewer tokens.
+        min_tokens: length of the shortest text that is kept, in tokens.
 
     Returns:
         A frame sorted by name, without duplicate texts, with columns

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ def read_texts(path: str | Path, column: str | None = None, *, at_least: int = 1
             .txt or none: one text a line;
             .csv, .tsv: one text a row, below a header; quoted fields may span lines;
             .jsonl, .ndjson: one text a line, in a JSON object.
-        column: the name of the texts' column (CSV, TSV) or key (JSON lines); may be left out if there is only one.
-        at_least: fewer texts than this are refused.
+        column: name of the texts' column (CSV, TSV) or key (JSON lines); may be left out if there is only one.
+        at_least: smallest number of texts that will do.
 
     Returns:
         The texts, equal ones included. Empty ones, JSON nulls and objects without the key are left out.
@@ -49,7 +50,12 @@ def read_texts(path: str | Path, column: str | None = None, *, at_least: int = 1
 def read_columns(path: str | Path, columns: Sequence[str | None]) -> list[list[str]]:
     """Return the texts in several columns of a file, row by row, without blanks around them; empty ones stay.
 
-    Args, Raises: as for `read_texts`.
+    Args:
+        path: file, as for `read_texts`.
+        columns: names of columns or keys, None for the only one.
+
+    Raises:
+        OSError, ValueError: as `read_texts` does.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -114,26 +120,24 @@ def _from_json_lines(path: Path, content: str, column: str | None) -> Iterator[s
         yield value or ""
 
 
-def _from_table(delimiter: str) -> Callable[[Path, str, str | None], Iterator[str]]:
-    def read(path: Path, content: str, column: str | None) -> Iterator[str]:
-        limit = csv.field_size_limit(MAX_BYTES)  # the default, 131072, is less than a long text
-        try:
-            rows = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
-            header = next(rows, [])
-            index = header.index(_chosen(path, column, header))
-            for row in filter(None, rows):
-                if len(row) != len(header):
-                    raise ValueError(
-                        f"the row that ends in line {rows.line_num} of {path} has {len(row)} fields, its header "
-                        f"{len(header)}: put a text with {'commas' if delimiter == ',' else 'tabs'} or line breaks in quotes"
-                    )
-                yield row[index]
-        except csv.Error as error:
-            raise ValueError(f"{path} is malformed near line {rows.line_num}: {error}") from error
-        finally:
-            csv.field_size_limit(limit)
-
-    return read
+def _from_table(path: Path, content: str, column: str | None, *, delimiter: str) -> Iterator[str]:
+    # Not pandas: it fills short rows up, and its fast engine reads on after malformed quotes.
+    limit = csv.field_size_limit(MAX_BYTES)  # the default, 131072, is less than a long text
+    rows = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = next(rows, [])
+        index = header.index(_chosen(path, column, header))
+        for row in filter(None, rows):
+            if len(row) != len(header):
+                raise ValueError(
+                    f"the row that ends in line {rows.line_num} of {path} has {len(row)} fields, its header "
+                    f"{len(header)}: put a text with {'commas' if delimiter == ',' else 'tabs'} or line breaks in quotes"
+                )
+            yield row[index]
+    except csv.Error as error:
+        raise ValueError(f"{path} is malformed near line {rows.line_num}: {error}") from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _chosen(path: Path, column: str | None, columns: list[str]) -> str:
@@ -153,8 +157,8 @@ def _chosen(path: Path, column: str | None, columns: list[str]) -> str:
 _READERS: dict[str, Callable[[Path, str, str | None], Iterator[str]]] = {
     "": _from_text,
     ".txt": _from_text,
-    ".csv": _from_table(","),
-    ".tsv": _from_table("\t"),
+    ".csv": partial(_from_table, delimiter=","),
+    ".tsv": partial(_from_table, delimiter="\t"),
     ".jsonl": _from_json_lines,
     ".ndjson": _from_json_lines,
 }

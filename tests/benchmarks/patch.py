@@ -18,7 +18,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.architectures import ARCHITECTURES
+from support.architectures import architecture
 
 from tempscale import LogLength, fold, patch
 
@@ -33,9 +33,8 @@ SIZES = {
 
 
 def build(name, implementation, device, **options):
-    row = next(row for row in ARCHITECTURES if row.name == name)
     sizes = {"initializer_range": 0.02, "max_position_embeddings": 600, **SIZES[name], **options}
-    return row.build(implementation, **sizes).to(device)
+    return architecture(name).build(implementation, **sizes).to(device)
 
 
 def batch(n, device):

@@ -6,7 +6,7 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
-from support.command import run
+from support.command import invoke, run
 
 import tempscale
 
@@ -16,7 +16,8 @@ def test_version():
     assert result.returncode == 0
     lines = dict(line.split() for line in result.stdout.splitlines())
     assert lines["tempscale"] == tempscale.__version__ == version("tempscale")
-    assert lines.keys() == {"tempscale", "torch", "transformers", "sentence-transformers"}
+    assert lines.keys() >= {"tempscale", "torch", "transformers", "sentence-transformers", "tokenizers", "numpy"}
+    assert all(lines[package] == version(package) for package in lines)
 
 
 def test_wrong_arguments_exit_with_2_and_no_traceback():
@@ -39,7 +40,7 @@ def test_fold_writes_a_model_that_needs_no_tempscale(minilm, tmp_path):
         patched = minilm.encode(["some text"])
     assert np.abs(SentenceTransformer(found[1], device="cpu").encode(["some text"]) - patched).max() < 1e-6
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
-    again = run("fold", found[1], "0.9", str(tmp_path / "twice"))
+    again = invoke("fold", found[1], "0.9", str(tmp_path / "twice"))
     assert (again.returncode, again.stdout) == (1, "")
     assert "has the temperature 0.8 folded into its weights: load the original model" in again.stderr
     assert not (tmp_path / "twice").exists()
@@ -60,8 +61,7 @@ def test_fold_writes_a_model_that_needs_no_tempscale(minilm, tmp_path):
 )
 def test_fold_says_in_one_sentence_what_is_wrong(arguments, status, message, tmp_path):
     (tmp_path / "file").touch()
-    result = run("fold", *arguments, cwd=tmp_path)
+    result = invoke("fold", *arguments, cwd=tmp_path)
     assert (result.returncode, result.stdout) == (status, "")
     assert message in " ".join(result.stderr.replace("\u2502", " ").split())
-    assert "Traceback" not in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

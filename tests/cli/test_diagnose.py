@@ -5,15 +5,9 @@ import json
 
 import pandas as pd
 import pytest
-from support import command
+from support.command import invoke, run
 
 from tempscale import docstrings
-from tempscale.cli.app import app
-from tempscale.files import check_new_folder, new_folder
-
-
-def run(*arguments, cwd=None):
-    return command.run("diagnose", *arguments, cwd=cwd)
 
 
 def test_a_csv_file_of_texts(tmp_path):
@@ -22,7 +16,7 @@ def test_a_csv_file_of_texts(tmp_path):
     with (tmp_path / "notes.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["id", "note"], *enumerate(texts)])
     arguments = ["minilm", "--texts", "notes.csv", "--column", "note", "--temperatures", "0.8", "--out", "new/out"]
-    result = run(*arguments, cwd=tmp_path)
+    result = run("diagnose", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "the mean cosine of different texts goes from" in result.stdout
     assert "At temperature 0.8 the mean cosine at 64 tokens changes by" in " ".join(result.stdout.split())
@@ -32,13 +26,13 @@ def test_a_csv_file_of_texts(tmp_path):
     assert sorted(path.name for path in out.iterdir()) == names
     assert "Wrote new/out/report.html" in result.stderr
     lines = (out / "cut.csv").read_text().splitlines()
-    assert lines[0] == "# command: tempscale diagnose " + " ".join(arguments[:])
+    assert lines[0] == "# command: tempscale diagnose " + " ".join(arguments)
     assert any(line.startswith("# weights: sha256 53aa51") for line in lines)
     cut = pd.read_csv(out / "cut.csv", comment="#")
     assert set(cut.length) == {16, 32, 64}
     hubs = pd.read_csv(out / "hubs.csv", skiprows=sum(line.startswith("# ") for line in lines))
     assert set(hubs.text) <= set(texts)
-    again = run(*arguments, cwd=tmp_path)
+    again = invoke("diagnose", *arguments, cwd=tmp_path)
     assert (again.returncode, again.stdout) == (2, "")
     assert "--out: new/out exists and is not an empty folder: name a new one" in again.stderr
 
@@ -60,39 +54,13 @@ def test_a_csv_file_of_texts(tmp_path):
         (("no/such/model", "--texts", "few.jsonl"), 1, "cannot load 'no/such/model'"),
     ],
 )
-def test_one_sentence_for_what_is_wrong(arguments, status, message, tmp_path, monkeypatch, capsys):
+def test_one_sentence_for_what_is_wrong(arguments, status, message, tmp_path):
     (tmp_path / "empty.txt").touch()
     (tmp_path / "binary.txt").write_bytes(b"\0\1\2")
     (tmp_path / "latin.txt").write_bytes("größer\n".encode("latin-1"))
     (tmp_path / "few.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in ("one", "two")))
     before = sorted(tmp_path.iterdir())
-    monkeypatch.chdir(tmp_path)
-    assert app(["diagnose", *arguments], standalone_mode=False) == status
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert message in " ".join(said.err.split())
+    result = invoke("diagnose", *arguments, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert message in " ".join(result.stderr.split())
     assert sorted(tmp_path.iterdir()) == before
-
-
-def test_no_traceback(tmp_path):
-    (tmp_path / "few.txt").write_text("one\ntwo\n")
-    result = run("minilm", "--texts", "few.txt", cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.splitlines()[-1].startswith("tempscale: 0 of 2 different texts have 64 tokens")
-    assert "Traceback" not in result.stderr
-
-
-def test_a_folder_is_there_as_a_whole_or_not_at_all(tmp_path):
-    def fail(out):
-        with new_folder(out) as folder:
-            (folder / "half").touch()
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail(tmp_path / "out")
-    assert not list(tmp_path.iterdir())
-    with new_folder(tmp_path / "out") as folder:
-        (folder / "whole").touch()
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole"]
-    with pytest.raises(ValueError, match="out exists and is not an empty folder: name a new one"):
-        check_new_folder(tmp_path / "out")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tempscale import Constant, LengthRule, LogLength, PerLayer, RateMatched
+from tempscale import LengthRule, LogLength, PerLayer, RateMatched
 from tempscale.cli.schedule_parser import read_temperatures
 from tempscale.patching.schedules import temperature_label
 
@@ -28,16 +28,15 @@ def test_what_labels_say_is_read_back(temperatures):
 
 
 def test_python_spellings():
-    text = " 1, 8e-1,LogLength(64, exponent=0.5),PerLayer( {-1: LogLength(8), 0: 2} ),PerLayer([1, 0.5]),Constant(0.7) "
+    text = " 1, 8e-1,LogLength(64, exponent=0.5),PerLayer( {-1: LogLength(8), 0: 2} ),PerLayer([1, 0.5]) "
     assert read_temperatures(text) == [
         1.0,
         0.8,
         LogLength(64, exponent=0.5),
         PerLayer({-1: LogLength(8), 0: 2}),
         PerLayer([1, 0.5]),
-        Constant(0.7),
     ]
-    assert read_temperatures("1,1.0,LogLength(8),Constant(1),LogLength(8, 1.0)") == [Constant(1), LogLength(8)]
+    assert read_temperatures("1,1.0,LogLength(8),LogLength(8, 1.0)") == [1.0, LogLength(8)]
 
 
 def test_files_of_rate_matched(tmp_path, monkeypatch):

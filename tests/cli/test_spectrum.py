@@ -2,15 +2,15 @@
 
 import re
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from support.command import run
+from support.command import invoke, run
 
 from tempscale import RateMatched, docstrings, patch, probe
-from tempscale.cli.app import app
-from tempscale.cli.spectrum import summarise
+from tempscale.cli.spectrum import draw, summarise
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,17 @@ def test_the_figure(measured):
     assert "4 texts" in measured[2].stderr
 
 
+def test_drawing_leaves_the_settings_of_matplotlib(measured, tmp_path):
+    summary = summarise(pd.read_csv(measured[0] / "spectrum.csv", comment="#"))
+    with mpl.rc_context({"lines.linewidth": 7.5}):
+        before = dict(mpl.rcParams)
+        draw(summary, tmp_path / "figure.svg")
+        assert dict(mpl.rcParams) == before
+    figure = (tmp_path / "figure.svg").read_text()
+    assert "stroke-width: 1.8" in figure, "the book's look"
+    assert "stroke-width: 7.5" not in figure, "and not the caller's"
+
+
 def test_match_length_writes_a_schedule_and_spectrum_reads_it(measured, minilm, tmp_path):
     out, _, result, texts = measured
     schedule = RateMatched.load(out / "rate_matched.json")
@@ -78,7 +89,7 @@ def test_match_length_writes_a_schedule_and_spectrum_reads_it(measured, minilm, 
         assert re.search(rf"│ +{layer} │ +{row[0]:.3f} \({misfit[0]:+.1%}\) │".replace("+0", r"\+0"), result.stdout)
     assert f"rate_matched.json: the filter rates miss their targets by {schedule.residual:.1%} at most" in result.stderr
     command = f"spectrum minilm --texts texts.csv --column text --lengths 32 --out {tmp_path} --temperatures"
-    again = run(*command.split(), f"{out / 'rate_matched.json'},LogLength(8)", cwd=out.parent.parent)
+    again = invoke(*command.split(), f"{out / 'rate_matched.json'},LogLength(8)", cwd=out.parent.parent)
     assert again.returncode == 0, again.stderr
     table = pd.read_csv(tmp_path / "spectrum.csv", comment="#")
     assert table.schedule.unique().tolist() == [
@@ -121,15 +132,12 @@ def test_match_length_writes_a_schedule_and_spectrum_reads_it(measured, minilm, 
         (("no/such/folder", "--texts", "short.txt"), 1, "cannot load 'no/such/folder'"),
     ],
 )
-def test_one_sentence_says_what_is_wrong(arguments, status, message, tmp_path, monkeypatch, capsys):
+def test_one_sentence_says_what_is_wrong(arguments, status, message, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "short.txt").write_text("a short text\nanother one\n")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "spectrum.csv").touch()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as exit_:
-        app(["spectrum", *arguments])
-    captured = capsys.readouterr()
-    assert (exit_.value.code, captured.out) == (status, "")
-    assert message in " ".join(captured.err.split())
+    result = invoke("spectrum", *arguments, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert message in " ".join(result.stderr.split())
     assert {path.name for path in tmp_path.iterdir()} == {"file", "short.txt", "taken"}

@@ -193,9 +193,10 @@ def test_held_out_takes_the_setting_that_is_best_elsewhere(tmp_path):
     rows = frame[frame.scope == "held-out"].set_index("task")
     # elsewhere for A: 0.9 has (-0.1 + 0.3) / 2, 0.8 has (0.2 + 0.05) / 2
     assert rows.temperature.to_dict() == {"A": "0.8", "B": "0.9", "C": "0.8"}
+    assert set(rows.choice) == {"setting"}
     assert np.allclose(rows.difference, [0.1, -0.1, 0.05])
     total = frame[frame.scope == "held-out overall"].iloc[0]
-    assert (total.temperature, total["items"]) == ("chosen", 150)
+    assert (total.temperature, total.choice, total["items"]) == ("", "each", 150)
     assert np.isclose(total.difference, 0.05 / 3)
 
 
@@ -207,7 +208,8 @@ def test_the_baseline_is_held_out_when_nothing_gains_elsewhere(tmp_path):
             add(store, replace(UNIT, task=task), before)
             add(store, replace(UNIT, task=task, temperature="0.9"), after)
     rows = compare(tmp_path).query("scope == 'held-out'")
-    assert rows.temperature.tolist() == ["1", "1"]
+    assert rows.temperature.tolist() == ["1.0", "1.0"], "spelt as in the store"
+    assert rows.choice.tolist() == ["baseline", "baseline"]
     assert rows[["difference", "low", "high"]].to_numpy().tolist() == [[0.0] * 3] * 2
     assert rows.p.tolist() == [1, 1]
 
@@ -421,7 +423,8 @@ def test_against_another_model(whitened):
         error = (after - plain).std() / np.sqrt(40)
         assert np.isclose(row.half_width, 1.96 * error, rtol=0.1), "paired: of the differences of the same items"
     held = frame[frame.scope.str.startswith("held-out") & (frame.model == "white")]
-    assert set(held.temperature) <= {"1.0", "minilm 1", "chosen"}, "its own temperature 1 is a setting like others"
+    assert held.temperature.tolist() == ["1.0", "1.0", ""]
+    assert set(held.choice[:-1]) <= {"setting", "baseline"}, "its own temperature 1 is a setting like others"
 
 
 def test_against_a_model_that_is_there_only_for_that(tmp_path):

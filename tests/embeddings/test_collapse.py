@@ -7,7 +7,7 @@ from scipy.spatial.distance import pdist
 
 from tempscale import pairwise_cosine
 from tempscale.embeddings import geometry
-from tempscale.embeddings.collapse import by_length, collapse_report
+from tempscale.embeddings.collapse import collapse_report, group_by_length
 from tempscale.embeddings.geometry import energy_distance
 
 COLUMNS = ["length", "texts", "measure", "value", "low", "high", "change", "change_low", "change_high", "p_value"]
@@ -155,13 +155,13 @@ def test_refusals_of_the_report(groups, options, message):
         collapse_report(groups, **options)
 
 
-def test_by_length():
+def test_group_by_length():
     x = np.arange(12.0).reshape(6, 2)
-    groups = by_length(x, [16, 15, 31, 32, 63, 64], [16, 32, 64])
+    groups = group_by_length(x, [16, 15, 31, 32, 63, 64], [16, 32, 64])
     assert list(groups) == ["16-31", "32-63"]
     np.testing.assert_array_equal(groups["16-31"], x[[0, 2]])
     np.testing.assert_array_equal(groups["32-63"], x[[3, 4]])
     with pytest.raises(ValueError, match=r"expected increasing edges, such as \[16, 64, 256\], not \[16\]"):
-        by_length(x, [1] * 6, [16])
+        group_by_length(x, [1] * 6, [16])
     with pytest.raises(ValueError, match=r"6 embeddings, but lengths of shape \(5,\): give one for each"):
-        by_length(x, [1] * 5, [16, 32])
+        group_by_length(x, [1] * 5, [16, 32])

@@ -1,15 +1,17 @@
 """diagnose as a library: what it compares, on a small sample."""
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from scipy import stats
+from scipy.spatial.distance import pdist, squareform
 
 import tempscale
 from tempscale import docstrings, pairwise_cosine
-from tempscale.embeddings.controls import content_ids, embed_ids
 from tempscale.embeddings.diagnosis import diagnose
-from tempscale.embeddings.diagnosis_page import MEASURES, cells, html, verdict
+from tempscale.embeddings.diagnosis_page import MEASURES, cells, draw, html, verdict
 
 SCRIPT = "<script>alert('text')</script> & "
 
@@ -53,28 +55,53 @@ def test_other_texts_keep_their_lengths(found, texts, minilm):
     np.testing.assert_allclose(row.value, pairwise_cosine(minilm.encode(texts[42:87])).mean(), atol=1e-5)
 
 
+def off_diagonal_mean(matrix):
+    n = len(matrix)
+    return (matrix.sum() - np.trace(matrix)) / (n * (n - 1))
+
+
 def test_temperatures_are_compared_with_1(found, minilm):
+    """Values by the model's own encode and SciPy's cosines, intervals by the jackknife: leaving out each text in turn."""
     table = found.temperatures
     assert table.temperature.tolist() == [1.0] * 3 + [0.5] * 3
-    ids = [ids[:62] for ids in content_ids(minilm, found.texts)]
-    h = {}
-    for tau in (1.0, 0.5):
-        with tempscale.patch(minilm, tau):
-            x = embed_ids(minilm, ids)
-        x /= np.linalg.norm(x, axis=1, keepdims=True)
-        h[tau] = (x @ x.sum(0) - 1) / 41
-    row = table.iloc[-1]
-    difference = h[0.5] - h[1.0]
-    half = stats.t.ppf(1 - 0.025 / 3, 41) * 2 * difference.std(ddof=1) / np.sqrt(42)
-    np.testing.assert_allclose(
-        [row.mean_cosine, row.change, row.change_low, row.change_high],
-        [h[0.5].mean(), difference.mean(), difference.mean() - half, difference.mean() + half],
-    )
-    expected = table.mean_cosine - table.mean_cosine.iloc[[0, 0, 0, 3, 3, 3]].to_numpy()
-    np.testing.assert_allclose(table.rise, expected.where(table.length > 16))
-    np.testing.assert_allclose(row.rise_change, row.rise - table.rise.iloc[2])
-    assert np.isnan(table.rise_change.iloc[3])
+    cosine, before = {}, minilm.max_seq_length
+    try:
+        for tau in (1.0, 0.5):
+            for tokens in (16, 64):
+                minilm.max_seq_length = tokens
+                with tempscale.patch(minilm, tau):
+                    embeddings = minilm.encode(found.texts).astype(float)
+                cosine[tau, tokens] = 1 - squareform(pdist(embeddings, "cosine"))
+    finally:
+        minilm.max_seq_length = before
+    plain, cold = table.iloc[2], table.iloc[-1]
+    for row, tau in ((plain, 1.0), (cold, 0.5)):
+        np.testing.assert_allclose(row.mean_cosine, off_diagonal_mean(cosine[tau, 64]), atol=1e-5)
+        np.testing.assert_allclose(row.rise, off_diagonal_mean(cosine[tau, 64] - cosine[tau, 16]), atol=1e-5)
+    change = cosine[0.5, 64] - cosine[1.0, 64]
+    rise_change = change - (cosine[0.5, 16] - cosine[1.0, 16])
+    # one temperature at three lengths; the shortest has no rise
+    for name, matrix, comparisons in (("change", change, 3), ("rise_change", rise_change, 2)):
+        kept = [np.delete(np.arange(42), i) for i in range(42)]
+        error = np.sqrt(41 * np.var([off_diagonal_mean(matrix[np.ix_(rows, rows)]) for rows in kept]))
+        half = stats.t.ppf(1 - 0.025 / comparisons, 41) * error
+        np.testing.assert_allclose(cold[name], off_diagonal_mean(matrix), atol=1e-5)
+        np.testing.assert_allclose(cold[name] - cold[f"{name}_low"], half, rtol=0.03)
+        np.testing.assert_allclose(cold[f"{name}_high"] - cold[name], half, rtol=0.03)
+    assert table[["rise", "rise_change"]].isna().any(axis=1).tolist() == [True, False, False] * 2
     assert (table.change[:3] == 0).all()
+
+
+def test_texts_are_tokenised_once(minilm, texts, monkeypatch):
+    given, tokenise = [], type(minilm.tokenizer).__call__
+
+    def counted(self, text, *arguments, **options):
+        given.extend(text if isinstance(text, list) else [])
+        return tokenise(self, text, *arguments, **options)
+
+    monkeypatch.setattr(type(minilm.tokenizer), "__call__", counted)
+    diagnose(minilm, texts[:42], [1.0])
+    assert given == texts[:42]
 
 
 def test_the_accounting_begins_and_ends_with_the_texts_themselves(found):
@@ -99,7 +126,7 @@ def test_the_page_is_whole_and_escapes_texts(found):
     hubs = pd.DataFrame({"text": [SCRIPT], "occurrence_16": [1], "occurrence_64": [2]})
     page = html(type(found)(**{**vars(found), "hubs": hubs}), {"model": "<b>model</b>", "command": "tempscale & co"})
     assert "<script" not in page
-    assert "&lt;script&gt;alert(&#x27;text&#x27;)&lt;/script&gt; &amp;" in page
+    assert "&lt;script&gt;alert('text')&lt;/script&gt; &amp;</th>" in page
     assert "<title>Length collapse in &lt;b&gt;model&lt;/b&gt;</title>" in page
     assert page.count("data:image/svg+xml;base64,") == page.count("<img") == page.count("alt=") == 2
     outside = page.replace("http://www.w3.org", "")
@@ -127,12 +154,34 @@ def test_the_answer_depends_on_the_interval(found, low, high, answer):
 
 def test_the_table_has_a_row_per_measure_and_a_column_per_length(found):
     table = cells(found.cut)
-    assert table[0] == ["", "16", "32", "64"]
-    assert [row[0] for row in table[1:]] == [title for title, _ in MEASURES.values()]
-    assert {len(row) for row in table} == {4}
-    distance = table[-1]
-    assert distance[1] == ""
-    assert ", p = " in distance[2]
+    assert table.columns.tolist() == ["", 16, 32, 64]
+    assert table[""].tolist() == [title for title, _ in MEASURES.values()]
+    distance = table.iloc[-1]
+    assert distance[16] == ""
+    assert ", p = " in distance[32]
+    assert cells(found.natural).columns.tolist() == ["", "16-31", "32-64"]
+
+
+def test_tables_of_the_page_have_captions_and_headings(found):
+    page = BeautifulSoup(html(found, {"model": "minilm"}), "html.parser")
+    tables = page.find_all("table")
+    assert [len(table.find_all("th", scope="col")) for table in tables] == [4, 3, 5, 5, 3]
+    assert [len(table.find_all("th", scope="row")) for table in tables] == [8, 8, 6, 3, 10]
+    assert all(cell.has_attr("scope") for cell in page.find_all("th"))
+    assert all(table.caption.text == table.parent["aria-label"] for table in tables)
+    rows = [[cell.text for cell in row.find_all(["th", "td"])] for row in tables[0].find_all("tr")]
+    assert rows[0] == ["", "16", "32", "64"]
+    assert rows[1:] == cells(found.cut).to_numpy().tolist()
+
+
+def test_drawing_leaves_the_settings_of_matplotlib(found):
+    with mpl.rc_context({"lines.linewidth": 7.5, "savefig.bbox": None}):
+        before = dict(mpl.rcParams)
+        figures = draw(found)
+        assert html(found, {"model": "minilm"})
+        assert dict(mpl.rcParams) == before
+    axis = next(iter(figures.values()))[0].axes[0]
+    assert axis.lines[0].get_linewidth() == 1.8, "the book's look and not the caller's"
 
 
 def test_only_temperature_1_needs_no_temperature_site(minilm, texts, monkeypatch):

@@ -17,8 +17,8 @@ from support.evaluation import WORDS, write_model
 
 import tempscale
 from tempscale import LogLength, PerLayer, patch
-from tempscale.encoding.batching import ahead, padded_tokens, token_batches
-from tempscale.encoding.encoder import Encoder, Recent
+from tempscale.encoding.batching import padded_tokens, prefetch, token_batches
+from tempscale.encoding.encoder import Encoder, SizedLRU
 
 TEXTS = [" ".join(WORDS[k % 70 : k % 70 + n]) for k, n in enumerate([3, 60, 1, 9, 30, 2, 9, 61, 14, 5] * 4)] + [""]
 STS = SimpleNamespace(name="STS12", type="STS")
@@ -89,13 +89,13 @@ def test_nothing_is_read_twice(model):
     for temperature, of_queries in ((1.0, distinct), (0.5, 0), (0.7, 0)):
         encoder.begin(temperature)
         encode(encoder, TEXTS, "query")
-        assert encoder.work.forwarded == of_queries, "queries keep the temperature 1, whatever the documents have"
+        assert encoder.work.tokens_read == of_queries, "queries keep the temperature 1, whatever the documents have"
         encode(encoder, TEXTS, "document")
         encode(encoder, TEXTS, "document")
-        assert encoder.work.forwarded == of_queries + distinct, (
+        assert encoder.work.tokens_read == of_queries + distinct, (
             "a duplicate, or another task's corpus, is not read again"
         )
-        assert encoder.work.tokens == 3 * sum(len(text.split()) + 2 for text in TEXTS)
+        assert encoder.work.tokens_asked == 3 * sum(len(text.split()) + 2 for text in TEXTS)
     encoder.close()
 
 
@@ -120,8 +120,8 @@ def test_lengths_are_those_before_the_cut(model):
     texts = ["ba " * n for n in (1, 62, 63, 500)]
     encoder.begin(1.0)
     encode(encoder, texts)
-    assert encoder.work.calls[0].tokens == [3, 64, 65, 502]
-    assert encoder.work.tokens == 3 + 3 * 64
+    assert encoder.work.requests[0].tokens == [3, 64, 65, 502]
+    assert encoder.work.tokens_asked == 3 + 3 * 64
 
 
 def test_chunks(model):
@@ -135,8 +135,8 @@ def test_chunks(model):
     found = encode(encoder, ["ba be", long, " ".join(WORDS[:14])])
     np.testing.assert_allclose(found[1], mean / np.linalg.norm(mean) * norms.mean(), atol=2e-5)
     np.testing.assert_allclose(found[[0, 2]], model.encode(["ba be", " ".join(WORDS[:14])]), atol=2e-5)
-    assert encoder.work.calls[0].tokens == [4, 62, 16], "before the cut"
-    assert encoder.work.tokens == encoder.work.forwarded == 4 + 5 * 14 + 16
+    assert encoder.work.requests[0].tokens == [4, 62, 16], "before the cut"
+    assert encoder.work.tokens_asked == encoder.work.tokens_read == 4 + 5 * 14 + 16
 
 
 def test_chunks_of_a_text_longer_than_the_model_reads(model):
@@ -144,7 +144,7 @@ def test_chunks_of_a_text_longer_than_the_model_reads(model):
     whole, pieces = Encoder(model), Encoder(model, chunk_tokens=64)
     assert np.array_equal(*encode(whole, texts)), "they differ beyond what is read"
     assert np.abs(np.subtract(*encode(pieces, texts))).max() > 1e-3
-    assert pieces.work.tokens > 2 * 400
+    assert pieces.work.tokens_asked > 2 * 400
 
 
 def test_chunks_of_texts_that_fit_change_no_bit(model):
@@ -157,10 +157,10 @@ def test_equal_pieces_are_read_once(model):
     texts = [" ".join(WORDS[:10] * 3), " ".join(WORDS[:10] * 2), " ".join(WORDS[:10])]
     encoder.begin(1.0)
     found = encode(encoder, texts)
-    assert (encoder.work.tokens, encoder.work.forwarded) == (6 * 12, 12)
+    assert (encoder.work.tokens_asked, encoder.work.tokens_read) == (6 * 12, 12)
     np.testing.assert_allclose(found[0], found[2], atol=2e-5)
     encode(encoder, texts)
-    assert (encoder.work.tokens, encoder.work.forwarded) == (2 * 6 * 12, 12)
+    assert (encoder.work.tokens_asked, encoder.work.tokens_read) == (2 * 6 * 12, 12)
 
 
 @pytest.mark.parametrize("temperature", [0.5, LogLength(4)], ids=str)
@@ -189,7 +189,7 @@ def test_chunks_that_leave_no_room_beside_a_prompt_are_refused_before_the_work(m
 
 
 class Small:
-    """A device that holds so many tokens."""
+    """A device that holds at most so many tokens."""
 
     def __init__(self, model, most, monkeypatch):
         self.most, self.forward, self.refused = most, model.forward, 0
@@ -245,32 +245,32 @@ def test_padding_is_little_where_there_are_many_texts():
     assert padded_tokens(lengths, arbitrary) > 1.5 * sum(lengths)
 
 
-def test_ahead_prepares_while_the_caller_works():
+def test_prefetch_prepares_while_the_caller_works():
     began = [threading.Event() for _ in range(3)]
 
     def prepare(index):
         began[index].set()
         return index
 
-    for index, _ in ahead(prepare, range(3), depth=1):
+    for index, _ in prefetch(prepare, range(3), depth=1):
         if index == 0:
             assert began[1].wait(5), "the next one is prepared before the caller asks for it"
 
 
-def test_ahead_passes_errors_on_and_can_be_left():
+def test_prefetch_passes_errors_on_and_can_be_left():
     def prepare(index):
         if index == 2:
             raise ValueError("text 2")
         return index
 
     with pytest.raises(ValueError, match="text 2"):
-        list(ahead(prepare, range(9)))
-    for _ in ahead(lambda index: index, range(10**9)):
+        list(prefetch(prepare, range(9)))
+    for _ in prefetch(lambda index: index, range(10**9)):
         break
 
 
-def test_recent_forgets_what_was_not_used_for_longest():
-    recent = Recent(limit=5)
+def test_sized_lru_forgets_what_was_not_used_for_longest():
+    recent = SizedLRU(limit=5)
     made = []
 
     def value(key, size=2):

@@ -270,6 +270,7 @@ def test_changed_data_are_another_unit_and_are_read_anew(model, data, tmp_path):
         capture_output=True,
         text=True,
         check=True,
+        timeout=600,
     )
     with Store(tmp_path / "out") as store:
         items = store.items(store.units().id.iloc[-1])
@@ -311,6 +312,7 @@ def test_an_altered_unit_is_run_again(out, model, data, tmp_path):
         with sqlite3.connect(store.path) as database:
             database.execute("UPDATE item SET score = 1 WHERE position = 3")
         database.close()
+    with Store(tmp_path / "out") as store:
         assert store.units().empty
     evaluate(model, TASKS, [1.0, 0.5], out=tmp_path / "out", data_dir=data, progress=False)
     with Store(tmp_path / "out") as store:

@@ -64,28 +64,32 @@ def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_same_store(files, cl
     nodes, second = cluster
     lost = []
 
-    def wait(units):
-        while True:
-            time.sleep(0.02)
-            with Store(tmp_path / "ray") as store:
-                finished = len(store.units())
-            if finished >= units:
-                return finished
+    def wait_for(condition):
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            if found := condition():
+                return found
+            time.sleep(0.005)
+        raise TimeoutError("the cluster did not come so far")
+
+    def finished(units):
+        with Store(tmp_path / "ray") as store:
+            found = len(store.units())
+        return found if found >= units else 0
 
     def lose():
-        wait(1)
-        while not (running := processes("ray::Worker.measure")):
-            time.sleep(0.005)
-        os.kill(running[0], signal.SIGKILL)
-        lost.append(wait(3))
+        wait_for(lambda: finished(1))
+        (running, *_) = wait_for(lambda: processes("ray::Worker.run"))
+        os.kill(running, signal.SIGKILL)
+        lost.append(wait_for(lambda: finished(3)))
         nodes.remove_node(second, allow_graceful=False)
 
-    thread = threading.Thread(target=lose)
+    thread = threading.Thread(target=lose, daemon=True)
     thread.start()
     found = evaluate(
         model, TASKS, TEMPERATURES, out=tmp_path / "ray", data_dir=data, engine="ray", address=nodes.address
     )
-    thread.join()
+    thread.join(timeout=300)
     assert len(found) == 9
     assert lost[0] < 9, "the node was lost on the way"
     evaluate(model, TASKS, TEMPERATURES, out=tmp_path / "local", data_dir=data, device="cpu", progress=False)
@@ -118,4 +122,4 @@ def test_a_worker_with_other_data_refuses(files):
     model, data = files
     worker = Worker(Plan(model, ["STSBenchmark"], [1.0], data_dir=data))
     with pytest.raises(ValueError, match=r"a worker has other data of STS12, or another model, than the driver"):
-        worker.measure("another", "STS12", "")
+        worker.run("another", "STS12")

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import tempscale
-from tempscale.evaluation.store import FILE, UNIT, Item, Measured, Store, Unit
+from tempscale.evaluation import store as store_module
+from tempscale.evaluation.store import FILE, UNIT, Item, Measured, Setting, Store, Unit
+from tempscale.evaluation.store import _digest as digest
 
 A_UNIT = Unit("minilm", "a1", "STS12", "STS", "test", "default", "0.9", "all", "both", 256, "float32", "b2")
 MEASURED = Measured(0.25, "cosine_spearman", "spearman", "cpu", '{"torch": "2"}', "tempscale evaluate", 1.5, 99)
@@ -145,7 +147,7 @@ def test_killed_while_writing_loses_no_finished_unit_and_keeps_no_half_one(tmp_p
     for _ in range(20):
         process.stdout.readline()
     os.kill(process.pid, signal.SIGKILL)
-    said = 20 + len(process.communicate()[0].split())
+    said = 20 + len(process.communicate(timeout=60)[0].split())
     with Store(tmp_path) as store:
         units = store.units()
         assert said <= len(units) <= said + 1
@@ -165,7 +167,7 @@ with store._transaction():
     with Store(tmp_path) as store:
         store.add(A_UNIT, MEASURED, ITEMS)
         with run(code, tmp_path) as process:
-            assert process.wait() == -signal.SIGKILL
+            assert process.wait(timeout=60) == -signal.SIGKILL
         assert store.finished(A_UNIT)
         store.add(replace(A_UNIT, task="STS14"), MEASURED, [])
         assert len(store.units()) == 2
@@ -173,7 +175,7 @@ with store._transaction():
 
 def test_several_processes_start_and_write_one_store_at_once(tmp_path):
     processes = [run(WRITER, tmp_path / "new", 20) for _ in range(4)]
-    assert [process.wait() for process in processes] == [0] * 4
+    assert [process.wait(timeout=60) for process in processes] == [0] * 4
     for process in processes:
         process.stdout.close()
     with Store(tmp_path / "new", create=False) as store:
@@ -225,94 +227,67 @@ def test_a_later_version_is_not_touched(tmp_path):
         Store(tmp_path)
 
 
-# A store of version 1, as tempscale wrote it: its schema, and the hashes that it had, in plain SQL.
-SCHEMA_1 = """
+def test_a_store_of_version_1_is_refused_and_left_alone(tmp_path):
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    before = (tmp_path / FILE).read_bytes()
+    with pytest.raises(
+        OSError, match=r"is of version 1, this tempscale reads 2: open it once with tempscale 0\.1, which"
+    ):
+        Store(tmp_path)
+    assert (tmp_path / FILE).read_bytes() == before
+
+
+# A store of version 2 as tempscale 0.1 wrote it: its schema, and the hashes that it had, in plain SQL.
+SCHEMA_2 = """
 CREATE TABLE unit (id TEXT PRIMARY KEY, model, model_hash, task, task_type, split, subset, temperature, layers, apply_to,
-    max_seq_length, dtype, data_hash, main_score, metric, statistic, device, versions, command, seconds, tokens, scores,
-    created, digest);
+    max_seq_length, dtype, data_hash, chunk_tokens, main_score, metric, statistic, device, versions, command, seconds,
+    tokens, scores, created, digest);
 CREATE TABLE item (unit TEXT, position INTEGER, item TEXT, tokens INTEGER, score REAL, target REAL,
-    PRIMARY KEY (unit, position)) WITHOUT ROWID;
-PRAGMA user_version = 1;
+    cluster TEXT, PRIMARY KEY (unit, position)) WITHOUT ROWID;
+PRAGMA user_version = 2;
 """
-FIELDS_1 = [
-    *("model", "model_hash", "task", "task_type", "split", "subset"),
-    *("temperature", "layers", "apply_to", "max_seq_length", "dtype", "data_hash"),
-]
 
 
-def write_version_1(folder, units):
-    folder.mkdir()
-    database = sqlite3.connect(folder / FILE)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.executescript(SCHEMA_1)
-    for unit in units:
-        described = {name: getattr(unit, name) for name in FIELDS_1}
-        unit_id = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
-        row = [unit_id, *described.values(), *vars(MEASURED).values(), "2026-11-20T10:00:00+00:00"]
-        items = [["0", 12, 0.1, 5.0], ["1", 7, None, 0.0], ["2", None, 1 / 3, None]]
-        digest = hashlib.sha256(json.dumps([row, items]).encode()).hexdigest()
-        with database:
-            database.execute(f"INSERT INTO unit VALUES ({', '.join('?' * 24)})", [*row, digest])
-            database.executemany(
-                "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?)",
-                [(unit_id, position, *item) for position, item in enumerate(items)],
-            )
-    return database
-
-
-UNITS = [replace(A_UNIT, task=task) for task in ("STS12", "STS14", "STS16")]
-
-
-def test_a_store_of_version_1_is_brought_up_to_date(tmp_path):
-    out = tmp_path / "out"
-    database = write_version_1(out, UNITS)
-    with database:
-        database.execute("UPDATE unit SET main_score = 0.9 WHERE task = 'STS14'")
+def test_a_store_that_tempscale_0_1_wrote_is_read_and_gone_on_with(tmp_path):
+    fields_1 = ["model", "model_hash", "task", "task_type", "split", "subset", "temperature", "layers", "apply_to"]
+    described = dict(
+        zip(fields_1, ["minilm", "a1", "STS12", "STS", "test", "default", "0.9", "all", "both"], strict=True)
+    )
+    described |= {"max_seq_length": 256, "dtype": "float32", "data_hash": "b2", "chunk_tokens": 0}
+    unit_id = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+    measured = [0.25, "cosine_spearman", "spearman", "cpu", "{}", "tempscale evaluate", 1.5, 99, "{}"]
+    row = [unit_id, *described.values(), *measured, "2026-11-20T10:00:00+00:00"]
+    items = [["0", 12, 0.1, 5.0, "a"], ["1", 7, None, 0.0, "a"], ["2", None, 1 / 3, None, None]]
+    digest = hashlib.sha256(json.dumps([row, items]).encode()).hexdigest()
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.executescript(SCHEMA_2)
+        database.execute(f"INSERT INTO unit VALUES ({', '.join('?' * 25)})", [*row, digest])
+        rows = [(unit_id, position, *item) for position, item in enumerate(items)]
+        database.executemany("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
     database.close()
-    for _ in range(2):
-        with Store(out, create=False) as store:
-            assert [store.finished(unit) for unit in UNITS] == [True, False, True], (
-                "an altered unit still does not count"
-            )
-            frame = store.units()
-            assert frame.task.tolist() == ["STS12", "STS16"] or frame.task.tolist() == ["STS16", "STS12"]
-            for row in frame.drop(columns=["id", "created", "task"]).to_dict("records"):
-                assert row == {k: v for k, v in (vars(A_UNIT) | vars(MEASURED)).items() if k != "task"}
-            assert (frame.created == "2026-11-20T10:00:00+00:00").all()
-            assert store.items(A_UNIT.id).score[2] == 1 / 3
-            assert store.items(A_UNIT.id).score.isna().tolist() == [False, True, False]
-            assert not store.finished(replace(A_UNIT, chunk_tokens=128)), "texts were read as a whole"
-    with Store(out) as store:
-        store.add(UNITS[1], MEASURED, ITEMS)
-        store.add(replace(A_UNIT, chunk_tokens=128), MEASURED, ITEMS)
-        assert len(store.units()) == 4
-    with Store(tmp_path / "new") as new, Store(out) as store:
-        new.add(A_UNIT, MEASURED, ITEMS)
-        query = "SELECT item, tokens, score, target FROM item WHERE unit = ? ORDER BY position"
-        rows = [each._database.execute(query, (A_UNIT.id,)).fetchall() for each in (new, store)]
-        assert rows[0] == rows[1], "the same rows under the same id as in a store that was made today"
+    with Store(tmp_path, create=False) as store:
+        assert store.finished(A_UNIT)
+        assert store.units().main_score.tolist() == [0.25]
+        assert store.items(A_UNIT.id).score[2] == 1 / 3
+        store.add(replace(A_UNIT, task="STS14"), MEASURED, ITEMS)
+        assert store.units().task.tolist() == ["STS12", "STS14"]
 
 
-def test_bringing_a_store_up_to_date_is_done_as_a_whole_or_not_at_all(tmp_path):
-    write_version_1(tmp_path / "out", UNITS).close()
-    code = """
-import tempscale.evaluation.store
-def migrate(database):
-    tempscale.migration.from_version_1(database)
-    os.kill(os.getpid(), signal.SIGKILL)
-tempscale.evaluation.store.from_version_1 = migrate
-Store(sys.argv[2])
-"""
-    with run(code, tmp_path / "out") as process:
-        assert process.wait() == -signal.SIGKILL
-    database = sqlite3.connect(tmp_path / "out" / FILE)
-    assert database.execute("PRAGMA user_version").fetchone() == (1,)
-    assert "chunk_tokens" not in [row[1] for row in database.execute("PRAGMA table_info(unit)")]
-    database.close()
-    opening = "Store(sys.argv[2]).close()"
-    processes = [run(opening, tmp_path / "out") for _ in range(3)]
-    assert [process.wait() for process in processes] == [0] * 3
-    for process in processes:
-        process.stdout.close()
-    with Store(tmp_path / "out") as store:
-        assert len(store.units()) == 3
+def test_the_digest_of_a_unit_is_computed_once_for_each_opening(tmp_path, monkeypatch):
+    with Store(tmp_path) as store:
+        store.add(A_UNIT, MEASURED, ITEMS)
+    computed = []
+    monkeypatch.setattr(store_module, "_digest", lambda *given: computed.append(1) or digest(*given))
+    with Store(tmp_path) as store:
+        for _ in range(3):
+            assert store.finished(A_UNIT)
+            assert len(store.units()) == len(store.parts(A_UNIT)) == 1
+            assert len(store.items(A_UNIT.id)) == 3
+    assert len(computed) == 1
+
+
+def test_a_setting_is_part_of_a_unit():
+    assert A_UNIT.setting == ("0.9", "all", "both", 0)
+    assert set(Setting._fields) <= set(UNIT)

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from support.architectures import ARCHITECTURES
+from support.architectures import architecture
 from support.oracle import batch
 from torch import nn
 
@@ -21,8 +21,7 @@ MODELS = ["BERT", "RoFormer", "MPNet", "T5", "ModernBERT"]
 
 
 def build(name):
-    row = next(row for row in ARCHITECTURES if row.name == name)
-    return row.build("sdpa" if name in ("BERT", "T5", "ModernBERT") else "eager")
+    return architecture(name).build(None)
 
 
 def run(model, inputs=None):
@@ -66,6 +65,7 @@ def test_a_patch_is_refused_inside_and_around_a_patched_model():
         assert active.temperature == 0.5
 
 
+@pytest.mark.timeout(180)  # encode would wait for ever for a worker that died
 @pytest.mark.parametrize("schedule", [0.7, LogLength(4)], ids=str)
 def test_processes_of_sentence_transformers_have_the_temperature(minilm, schedule):
     with patch(minilm, schedule):
@@ -94,11 +94,12 @@ def test_threads_that_run_different_batches_have_their_own_lengths():
                 if not torch.equal(run(model, inputs[index]), expected[index]):
                     wrong.append(index)
 
-        threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+        threads = [threading.Thread(target=work, args=(index,), daemon=True) for index in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(timeout=60)
+        assert not any(thread.is_alive() for thread in threads)
     assert not wrong
 
 

@@ -10,15 +10,12 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 from transformers import BertConfig, BertModel
 
-from tempscale import Constant, LengthRule, LogLength, PerLayer, length_matched_temperature, patch, random_markov_rate
+from tempscale import LengthRule, LogLength, PerLayer, length_matched_temperature, patch, random_markov_rate
+from tempscale.patching.layers import layers_label
+from tempscale.patching.schedules import temperature_label
 
 POSITIVE = st.floats(0.05, 20)
 LENGTHS = st.lists(st.integers(1, 10**6), min_size=1, max_size=9)
-
-
-@given(POSITIVE, LENGTHS)
-def test_constant(temperature, lengths):
-    assert Constant(temperature)(torch.tensor(lengths)).tolist() == pytest.approx([temperature] * len(lengths))
 
 
 @given(st.integers(2, 10**4), POSITIVE, st.floats(0, 3), LENGTHS)
@@ -35,19 +32,18 @@ def test_length_rule(reference, logit_std, temperature, lengths):
     found = LengthRule(reference, logit_std, temperature)(torch.tensor(lengths)).double()
     at_least = torch.tensor(lengths).clamp(min=reference)
     expected = length_matched_temperature(
-        at_least.double(), sigma_s=logit_std, reference_length=reference, temperature=temperature
+        at_least.numpy(), sigma_s=logit_std, reference_length=reference, temperature=temperature
     )
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
     if logit_std / temperature < 3:  # what it is for: the law's rate stays
-        rates = random_markov_rate(at_least.double(), logit_std / found)
+        rates = random_markov_rate(at_least.numpy(), logit_std / found.numpy())
         kept = random_markov_rate(float(reference), logit_std / temperature)
-        torch.testing.assert_close(rates, torch.full_like(rates, kept), rtol=1e-2, atol=0)
+        np.testing.assert_allclose(rates, kept, rtol=1e-2)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Constant(0), "finite positive number, not 0"),
         (lambda: LogLength(1), "reference_length must be at least 2 tokens, not 1"),
         (lambda: LogLength(math.nan), "reference_length must be at least 2 tokens, not nan"),
         (lambda: LogLength(128, -1), "finite positive number, not -1"),
@@ -65,6 +61,45 @@ def test_length_rule(reference, logit_std, temperature, lengths):
 def test_wrong_schedules(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def falling(lengths):
+    return lengths**-0.1
+
+
+@pytest.mark.parametrize(
+    ("temperature", "label"),
+    [
+        (1, "1.0"),
+        (0.9, "0.9"),
+        (LogLength(64), "LogLength(reference_length=64, temperature=1.0, exponent=1.0)"),
+        (LengthRule(64, 0.5), "LengthRule(reference_length=64, logit_std=0.5, temperature=1.0)"),
+        (PerLayer({-1: 0.8, 2: 1}), "PerLayer({-1: 0.8, 2: 1.0})"),
+        (PerLayer({2: 1, -1: 0.8}), "PerLayer({-1: 0.8, 2: 1.0})"),
+        (PerLayer([1, falling]), "PerLayer([1.0, falling#a4b42e7c])"),
+        (falling, "falling#a4b42e7c"),
+    ],
+)
+def test_labels_are_those_of_stored_results(temperature, label):
+    assert temperature_label(temperature) == label
+
+
+@pytest.mark.parametrize(
+    ("layers", "label"),
+    [
+        (None, "all"),
+        ("all", "all"),
+        ("last:3", "last:3"),
+        ("0,1,-1", "-1,0,1"),
+        ([2, 0, 2], "0,2"),
+        (-1, "-1"),
+        ([slice(1, None), "encoder.layer.0"], "1::,encoder.layer.0"),
+    ],
+)
+def test_labels_of_layers_are_those_of_stored_results(layers, label):
+    assert layers_label(layers) == label
+    with pytest.raises(ValueError, match="cannot read layers 'top': expected all, last:3, first:3, or indices"):
+        layers_label("top")
 
 
 @pytest.fixture
@@ -107,7 +142,7 @@ def test_any_function_of_lengths_and_functions_per_layer(model):
             expected = model(ids)[0]
         with patch(model, halves) as active:
             torch.testing.assert_close(model(ids)[0], expected)
-            active.temperature = PerLayer([halves, Constant(0.5), 0.5])
+            active.temperature = PerLayer([halves, 0.5, 0.5])
             torch.testing.assert_close(model(ids)[0], expected)
 
 

@@ -6,16 +6,34 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support.architectures import ARCHITECTURES
+from support.architectures import architecture
 from support.oracle import softmax_temperature
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tempscale import LogLength, PerLayer, UnsupportedModelError, fold, patch, probe
-from tempscale.probing import attention_rows as weights
-from tempscale.probing.attention_rows import Call, summarise
+from tempscale import LogLength, PerLayer, UnsupportedModelError, docstrings, fold, patch, probe
+from tempscale.probing import attention_rows
+from tempscale.probing.attention_rows import AttentionCall, row_statistics
 
-BY_NAME = {row.name: row for row in ARCHITECTURES}
+# One for each way in which logits, values and states come about.
+KINDS = [
+    "BERT",  # torch's scaled_dot_product_attention
+    "ALBERT",  # one module for all layers
+    "MPNet",  # a table of position biases
+    "DeBERTa v1",  # logits of positions, and softmax with a function of its own
+    "DeBERTa v2, own positions",
+    "T5",  # no scale
+    "ModernBERT",  # local attention in some layers
+    "Qwen3",  # causal, with grouped keys
+    "Gemma 2",  # a soft cap, which scaled_dot_product_attention has not
+    "EmbeddingGemma",  # a sliding window to both sides
+    "Bloom",  # position biases that are added in the product of queries and keys
+    "MPT",
+    "MobileBERT",  # values of other states than the queries
+    "XLNet",  # products by einsum
+    "SqueezeBERT",  # tokens on the last axis
+    "Nystromformer",
+]
 SPARSE = {"LongT5, local", "LongT5, global", "Longformer", "BigBird, sparse", "LED"}
 IDS = torch.randint(5, 97, (23,), generator=torch.Generator().manual_seed(1))
 WINDOW = 3
@@ -23,7 +41,7 @@ WINDOW = 3
 
 def build(name, **options):
     """Return a model with sdpa attention where it has that, else eager."""
-    row = BY_NAME[name]
+    row = architecture(name)
     for implementation in row.implementations:
         try:
             return row.build(implementation, **options)
@@ -35,7 +53,7 @@ def build(name, **options):
 def eager_attention(name, ids=IDS, **options):
     """Return the matrices (layer, head, n, n) that a model itself says it has."""
     with torch.no_grad():
-        output = BY_NAME[name].build("eager", **options)(input_ids=ids[None], output_attentions=True)
+        output = architecture(name).build("eager", **options)(input_ids=ids[None], output_attentions=True)
     found = torch.stack([layer[0] for layer in output.attentions]).double()
     # SqueezeBERT hands out its logits.
     return (found.softmax(-1) if name == "SqueezeBERT" else found).numpy()
@@ -65,8 +83,8 @@ def assert_describes(table, attention, tolerance=1e-5):
         np.testing.assert_allclose(table[name][known], expected.ravel()[known], tolerance, tolerance, err_msg=name)
 
 
-@pytest.mark.parametrize("name", [row.name for row in ARCHITECTURES if row.name not in SPARSE])
-def test_every_architecture_against_its_own_attention_matrices(name):
+@pytest.mark.parametrize("name", KINDS)
+def test_all_kinds_of_attention_against_the_matrices_of_the_model(name):
     attention = eager_attention(name)
     table = probe(build(name), [IDS], window=WINDOW)
     layers, heads, n, _ = attention.shape
@@ -77,9 +95,30 @@ def test_every_architecture_against_its_own_attention_matrices(name):
     assert_describes(table, attention)
 
 
+@pytest.mark.parametrize("tokens", [64, 256, 300])
+def test_filter_rates_of_a_real_model_are_right_to_1e_5(minilm, tokens):
+    """Against NumPy's SVD in double precision, on the model's own queries and keys; all layers and heads."""
+    text = docstrings(["numpy"], min_tokens=400).text.iloc[0]
+    ids = minilm.tokenizer(text, truncation=True, max_length=tokens)["input_ids"]
+    transformer = minilm[0].auto_model
+    seen, hooks = {"query": [], "key": []}, []
+    for layer in transformer.encoder.layer:
+        for name, found in seen.items():
+            project = getattr(layer.attention.self, name)
+            hooks.append(project.register_forward_hook(lambda _, args, out, found=found: found.append(out[0].double())))
+    table = probe(minilm, [ids], max_tokens=tokens)
+    for hook in hooks:
+        hook.remove()
+    query, key = (torch.stack(found).unflatten(-1, (12, 32)).transpose(1, 2) for found in seen.values())
+    assert query.shape == (6, 12, tokens, 32)
+    attention = (query @ key.mT / math.sqrt(32)).softmax(-1).numpy()
+    exact = np.linalg.svd(attention - attention.mean(-2, keepdims=True), compute_uv=False)[..., 0]
+    np.testing.assert_allclose(table.filter_rate, exact.ravel(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", sorted(SPARSE))
 def test_sparse_attention_is_refused_and_the_model_left_alone(name):
-    model = BY_NAME[name].build("eager")
+    model = architecture(name).build("eager")
     with pytest.raises(UnsupportedModelError, match=r"no row of weights for all tokens"):
         probe(model, [IDS])
     assert getattr(model, "attention_type", "block_sparse") == "block_sparse"
@@ -186,6 +225,9 @@ def test_the_temperature_column():
         assert by_layer() == [1.0] * 3 + [pytest.approx(0.75)] * 3
     fold(model, 0.8)
     assert by_layer() == [0.8] * 6
+    model = build("BERT")
+    fold(model, PerLayer([0.9, 0.8, 0.7]))
+    assert by_layer() == [0.9, 0.8, 0.7] * 2
 
 
 def test_half_precision_is_computed_from_the_models_own_queries_and_keys():
@@ -223,10 +265,10 @@ def test_uniform_attention_in_closed_form():
 
 
 def test_blocks_of_rows_give_what_all_rows_give(monkeypatch):
-    call = Call(logits=torch.randn(3, 50, 50), value=torch.randn(3, 50, 4))
-    whole = summarise(call, window=2)
-    monkeypatch.setattr(weights, "_BLOCK", 3 * 50 * 7)
-    blocks = summarise(call, window=2)
+    call = AttentionCall(logits=torch.randn(3, 50, 50), value=torch.randn(3, 50, 4))
+    whole = row_statistics(call, window=2)
+    monkeypatch.setattr(attention_rows, "_BLOCK", 3 * 50 * 7)
+    blocks = row_statistics(call, window=2)
     for name in ("logit_std", "entropy", "column_mass", "local_mass", "attended"):
         torch.testing.assert_close(getattr(blocks, name), getattr(whole, name))
     expected = call.logits.softmax(-1).double() @ call.value.double()

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tempscale import filter_rate_qk, hc, singular_patterns_qk
-from tempscale.spectrum import from_queries_keys as blocked_attention
+from tempscale.spectrum import from_queries_keys
+from tempscale.spectrum.from_queries_keys import filter_rate_logits
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(2, 60)
@@ -69,9 +70,11 @@ STRUCTURES = {
 def test_structured_attention_against_scipy(structure, dtype):
     logits = STRUCTURES[structure]
     expected = svdvals(scipy.special.softmax(logits, axis=-1))[0]
-    as_queries = filter_rate_qk(logits.astype(dtype), np.eye(n, dtype=dtype), scale=1)
-    as_bias = filter_rate_qk(np.ones((n, 1), dtype), np.ones((n, 1), dtype), bias=logits.astype(dtype))
-    for rate in (as_queries, as_bias):
+    queries, keys = logits.astype(dtype), np.eye(n, dtype=dtype)
+    iterated = singular_patterns_qk(queries, keys, 1, scale=1).values[0]
+    as_bias = filter_rate_qk(np.ones((n, 1), dtype), np.ones((n, 1), dtype), bias=queries)
+    as_logits = filter_rate_logits(torch.from_numpy(queries)).numpy()
+    for rate in (filter_rate_qk(queries, keys, scale=1), iterated, as_bias, as_logits):
         assert rate.dtype == dtype
         # rounding: logits of 60 in float32 are known to 60 eps, and so are the weights
         np.testing.assert_allclose(rate, expected, rtol=1e-4, atol=1e-5 if dtype == np.float32 else 1e-12)
@@ -82,7 +85,18 @@ def test_random_queries_and_keys_against_scipy(seed, n, strength, dtype):
     q, k = draw(seed, n, strength)
     q, k = q.astype(dtype), k.astype(dtype)
     atol = 1e-5 if dtype == np.float32 else 1e-12
-    np.testing.assert_allclose(filter_rate_qk(q, k), svdvals(attention(q, k))[0], rtol=1e-4, atol=atol)
+    expected = svdvals(attention(q, k))[0]
+    np.testing.assert_allclose(filter_rate_qk(q, k), expected, rtol=1e-4, atol=atol)
+    np.testing.assert_allclose(singular_patterns_qk(q, k, 1).values[0], expected, rtol=1e-4, atol=atol)
+
+
+@pytest.mark.parametrize("strength", [1e-3, 0.1, 1.0, 5.0, 50.0])
+@pytest.mark.parametrize("n", [2, 60, 256])
+def test_rates_of_short_texts_have_the_error_of_rounding_whatever_the_tolerance(n, strength):
+    """The square of the largest singular value costs none of its digits: the error is that of a weight, not its root."""
+    for dtype, rtol, atol in ((np.float64, 1e-11, 1e-15), (np.float32, 1e-4, 5e-7)):
+        q, k = (x.astype(dtype) for x in draw(2, n, strength))
+        np.testing.assert_allclose(filter_rate_qk(q, k, tol=0.5), svdvals(attention(q, k))[0], rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0, 2.0, 4.0])
@@ -103,8 +117,8 @@ def test_blocks_of_any_size_give_the_same(monkeypatch, seed, rows):
     mask = np.random.default_rng(seed).random(40) < 0.7
     options = {"causal": bool(seed % 2), "mask": mask, "bias": draw(seed, 40, 1.0, d=40)[0]}
     whole = filter_rate_qk(q, k, **options)
-    monkeypatch.setitem(blocked_attention._WHOLE, "cpu", 1)
-    monkeypatch.setitem(blocked_attention._ROWS, "cpu", rows)
+    monkeypatch.setitem(from_queries_keys._WHOLE, "cpu", 1)
+    monkeypatch.setitem(from_queries_keys._ROWS, "cpu", rows)
     np.testing.assert_allclose(filter_rate_qk(q, k, **options), whole, rtol=1e-4)
     np.testing.assert_allclose(whole, svdvals(attention(q, k, **options))[0], rtol=1e-4, atol=1e-12)
 
@@ -409,13 +423,12 @@ def test_one_pass_gives_both_products(seed, n):
     b = hc(attention(q, k))
     real = torch.ones(1, n, dtype=torch.bool)
     scaled, keys = torch.from_numpy(q / np.sqrt(5))[None], torch.from_numpy(k)[None]
-    operator = blocked_attention.CentredAttention(scaled, keys, None, real, causal=False)
+    operator = from_queries_keys.CentredAttention(scaled, keys, None, real, causal=False)
     v = np.random.default_rng(seed).normal(size=(n, 3))
     for _ in range(2):  # the first pass finds the normalisers, the others use them
         u, w = operator.gram(torch.from_numpy(v)[None])
         np.testing.assert_allclose(u[0], b @ v, atol=1e-12)
         np.testing.assert_allclose(w[0], b.T @ b @ v, atol=1e-12)
-    np.testing.assert_allclose(operator._column_mass[0, :, 0], attention(q, k).sum(0), atol=1e-12)
 
 
 @given(seeds, st.integers(2, 30), st.floats(1e-6, 1))

@@ -1,4 +1,4 @@
-"""spectrum against NumPy, SciPy's SVD and closed forms."""
+"""Signals and filter rates against NumPy, SciPy's SVD and closed forms."""
 
 import numpy as np
 import pytest
@@ -8,16 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from support.attention import softmax
 
 from tempscale import dc, filter_rate, frequency_matrix, hc
 
 signals = arrays(np.float64, st.tuples(st.integers(1, 9), st.integers(1, 4)), elements=st.floats(-10, 10))
 logits = st.integers(2, 9).flatmap(lambda n: arrays(np.float64, (n, n), elements=st.floats(-8, 8)))
-
-
-def softmax(x):
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
 
 
 def mean_matrix(n):

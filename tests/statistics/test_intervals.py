@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tempscale.statistics.intervals import Interval, bootstrap_interval, detectable, holm, items_needed
+from tempscale.statistics.intervals import Interval, bootstrap_interval, holm, items_needed
 
 
 def monte_carlo_error(rate, repetitions):
@@ -23,13 +23,12 @@ def test_percentile_is_the_quantile_of_resampled_means():
     assert np.allclose(interval[1:], np.quantile(means, [0.025, 0.975]), atol=0.06 * means.std())
 
 
-@pytest.mark.parametrize("method", ["percentile", "BCa"])
-def test_median_and_columns_agree_with_scipy(method):
+def test_median_and_columns_agree_with_scipy():
     x = np.random.default_rng(3).normal(size=(30, 2))
-    ours = bootstrap_interval(x, lambda rows: np.median(rows, axis=0), method=method, seed=7)
+    ours = bootstrap_interval(x, lambda rows: np.median(rows, axis=0), seed=7)
     for column in range(2):
         theirs = stats.bootstrap(
-            (x[:, column],), np.median, method=method, n_resamples=4000, random_state=np.random.default_rng(7)
+            (x[:, column],), np.median, method="percentile", n_resamples=4000, random_state=np.random.default_rng(7)
         ).confidence_interval
         assert np.allclose([ours.low[column], ours.high[column]], theirs)
 
@@ -99,7 +98,6 @@ def test_bonferroni_holds_for_all_together():
         ([1.0, np.nan], {}, "1 of the values are not finite: leave those items out"),
         ([1.0, 2.0], {"confidence": 95}, "confidence must lie between 0 and 1, such as 0.95, not 95"),
         ([1.0, 2.0], {"comparisons": 0}, "comparisons must be at least 1, not 0"),
-        ([1.0, 2.0], {"method": "t"}, "unknown method 't': use 'percentile' or 'BCa'"),
         (
             [1.0, 2.0],
             {"comparisons": 100},
@@ -156,9 +154,8 @@ def test_holm_refuses_what_is_no_p_value(p):
 def test_power_is_what_was_promised():
     rng, repetitions = np.random.default_rng(10), 2000
     noise = rng.normal(size=200) * 0.3
-    effect = detectable(noise)
-    assert items_needed(noise, effect) in (200, 201)
-    samples = rng.normal(effect, noise.std(ddof=1), size=(repetitions, 200))
+    effect = 0.06
+    samples = rng.normal(effect, noise.std(ddof=1), size=(repetitions, items_needed(noise, effect)))
     found = (np.abs(stats.ttest_1samp(samples, 0, axis=1).pvalue) < 0.05).mean()
     assert abs(found - 0.8) < monte_carlo_error(0.8, repetitions) + 0.005
 

@@ -36,9 +36,14 @@ class Architecture:
     sites: int | None = 3
     implementations: tuple[str, ...] = ("sdpa", "eager", "flex_attention")
 
-    def build(self, implementation: str = "eager", dtype: torch.dtype = torch.float32, **options: Any) -> Any:
-        """Return the model in evaluation mode, the same weights every time; skip what this transformers has not."""
-        if implementation not in self.implementations:
+    def build(self, implementation: str | None = "eager", dtype: torch.dtype = torch.float32, **options: Any) -> Any:
+        """Return the model in evaluation mode, the same weights every time; skip what this transformers has not.
+
+        Without an implementation it is the one that transformers prefers: sdpa where the model has it.
+        """
+        if implementation is None and "sdpa" not in self.implementations:
+            implementation = "eager"
+        if implementation is not None and implementation not in self.implementations:
             pytest.skip(f"{self.name} is another model with {implementation} attention")
         cls = getattr(transformers, self.cls, None)
         if cls is None:
@@ -179,3 +184,21 @@ ARCHITECTURES = [
         sites=None,
     ),
 ]
+
+# One architecture for each mechanism: these are tested in every implementation, dtype and kind of temperature.
+FAMILIES = {
+    "BERT": "a number of the attention module",
+    "MPNet": "a projection to queries, and a table of position biases",
+    "DeBERTa v1": "softmax, since a bias is added to fused queries",
+    "DeBERTa v2, own positions": "projections to queries of tokens and of positions",
+    "T5": "a number of the attention module, and a table of position biases",
+    "ModernBERT": "a third of a fused projection",
+    "Qwen3": "a number, or the normalisation of the queries; grouped queries",
+    "Gemma 2": "a number and a soft cap",
+    "Longformer": "projections to queries of local and of global attention",
+}
+
+
+def architecture(name: str) -> Architecture:
+    """Return the row of a name."""
+    return next(row for row in ARCHITECTURES if row.name == name)

@@ -66,12 +66,17 @@ def real(output, inputs):
 
 @dataclass
 class Agreement:
-    """Largest absolute differences of the outputs: to the oracle; of the unpatched models; what the temperature does."""
+    """Largest absolute differences of the outputs: to the oracle; of the unpatched models; what the temperature does.
+
+    The share is how much of the oracle's change the patched model makes, by least squares over all outputs: 0 without a
+    patch, 1 with the right temperature, also where rounding hides the change of any single output.
+    """
 
     error: float
     floor: float
     effect: float
     tolerance: float
+    share: float
 
 
 def agreement(patched, reference, temperature):
@@ -86,9 +91,12 @@ def agreement(patched, reference, temperature):
     with torch.inference_mode():
         plain = real(reference(torch.float32)(**inputs)[0], inputs)
         output = real(patched(**inputs)[0], inputs)
-        floor = max(_distance(_unpatched(patched, inputs), plain), _distance(rounded, exact))
+        unpatched = _unpatched(patched, inputs)
+        floor = max(_distance(unpatched, plain), _distance(rounded, exact))
     slack = 2e-5 * max(1.0, exact.abs().max().item()) if dtype == torch.float32 else 0.0
-    return Agreement(_distance(output, exact), floor, _distance(exact, plain), max(slack, 3 * floor))
+    change = exact - plain
+    share = ((output - unpatched) * change).sum() / change.square().sum()
+    return Agreement(_distance(output, exact), floor, _distance(exact, plain), max(slack, 3 * floor), share.item())
 
 
 def _oracle(model, inputs, temperature):

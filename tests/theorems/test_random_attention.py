@@ -6,13 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse.linalg import svds
 from scipy.stats import norm
+from support.attention import softmax
 
 from tempscale import condensation_sigma, filter_rate, gaussian_floor, random_markov_rate
-
-
-def softmax(x):
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
 
 
 def rate(a):
@@ -117,12 +113,20 @@ def test_below_condensation_the_largest_weight_of_a_row_vanishes():
 
 @pytest.mark.parametrize("sigma_s", [0.3, 1.0, 4.0])
 def test_the_second_singular_value_is_below_the_filter_rate(sigma_s):
-    """JA has rank one, and (I - J) A the norm σₐ; A1 = 1 makes the first at least 1."""
+    """JA has rank one, and (I - J) A the norm σₐ; A1 = 1 makes the first at least 1. Both are attained."""
     rng = np.random.default_rng(5)
     for n in (2, 7, 60):
         a = softmax(sigma_s * rng.normal(size=(n, n)))
         first, second, *_ = np.linalg.svd(a, compute_uv=False)
         assert first >= 1 - 1e-12
         assert second <= filter_rate(a) + 1e-12
-        # the next value is not enough: the bound is one on the second, not on the first
-        assert first > filter_rate(a) or sigma_s == 4.0
+        # columns that sum to 1, too: A = J + (I - J) A is then an orthogonal sum
+        doubly = sum(w * np.eye(n)[rng.permutation(n)] for w in rng.dirichlet(np.ones(3)))
+        first, second, *_ = np.linalg.svd(doubly, compute_uv=False)
+        assert first == pytest.approx(1)
+        assert second == pytest.approx(filter_rate(doubly))
+        # two columns that share all rows: σₐ above 1, and no gap
+        hubs = np.eye(n)[np.arange(n) % 2]
+        first, second, *_ = np.linalg.svd(hubs, compute_uv=False)
+        assert second == pytest.approx(np.sqrt(n // 2))
+        assert first - second <= 0.5 < second <= filter_rate(hubs) + 1e-12
