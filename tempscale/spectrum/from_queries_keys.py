@@ -63,9 +63,9 @@ def filter_rate_qk(
             bfloat16 are computed in float32.
         scale: factor of q kᵀ; 1/√d if None.
         temperature: a positive number, or a 1-D sequence of T of them: then the result has a leading axis of T.
-        bias: numbers added to the scaled logits, before the temperature; -inf masks. Broadcastable to (..., n, n), or a function
-            bias(i, j) of index tensors of shapes (rows, 1) and (columns,) that returns (..., rows, columns) and keeps the
-            bias, too, from being stored.
+        bias: numbers added to the scaled logits before the temperature, broadcastable to (..., n, n); -inf masks. Or a
+            function bias(i, j) of index tensors of shapes (rows, 1) and (columns,) that returns (..., rows, columns) and
+            keeps the bias, too, from being stored.
         mask: bool, broadcastable to (..., n), True for real tokens. Padded keys get no weight, padded queries are
             no part of the signal, and J averages over the n real tokens.
         causal: token i looks at tokens 0 to i alone.
