@@ -4,7 +4,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Embeddings = npt.NDArray[np.float32]
+ApplyTo = Literal["both", "document", "query"]
 T = TypeVar("T")
 
 # Tokens of a batch. On a CPU throughput hardly depends on it; a GPU wants to be filled.
@@ -104,7 +105,7 @@ class Encoder:
         *,
         prompts: dict[str, str] | None = None,
         layers: Layers | None = None,
-        apply_to: str = "both",
+        apply_to: ApplyTo = "both",
         batch_tokens: int | None = None,
         chunk_tokens: int | None = None,
     ) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tempscale.evaluation.plan import ApplyTo, Plan, Session
+from tempscale.encoding.encoder import ApplyTo
+from tempscale.evaluation.plan import Plan, Session
 from tempscale.evaluation.progress import ProgressReport
 from tempscale.evaluation.run import ResultSink, run_here
 from tempscale.evaluation.store import Store

@@ -18,7 +18,8 @@ from tempscale.models import packaged_minilm
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-PACKAGES = ("tempscale", "torch", "transformers", "sentence-transformers", "tokenizers", "mteb", "datasets", "numpy")
+# Packages that results depend on.
+VERSIONED = ("tempscale", "torch", "transformers", "sentence-transformers", "tokenizers", "mteb", "datasets", "numpy")
 
 
 def model_name(model: "SentenceTransformer") -> str:
@@ -71,7 +72,7 @@ def _tokenizer(model: "SentenceTransformer") -> str:
 def versions() -> dict[str, str]:
     """Return the versions of the packages that results depend on, of those that are installed."""
     found = {}
-    for package in PACKAGES:
+    for package in VERSIONED:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found

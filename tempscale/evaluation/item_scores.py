@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -120,7 +120,7 @@ def _clusters(relevant: Mapping[str, Sequence[str]]) -> list[str]:
     return [f"cluster {n}" for n in component[: len(relevant)]]
 
 
-def statistic_of(items: list[Item], main_score: float) -> str:
+def statistic_of(items: list[Item], main_score: float) -> Literal["mean", "spearman", "none"]:
     """Return the statistic over the items that is the main score, tried out: "mean", "spearman", or else "none"."""
     from scipy.stats import spearmanr
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
-from tempscale.encoding.encoder import Encoder
+from tempscale.encoding.encoder import ApplyTo, Encoder
 from tempscale.encoding.pieces import check_least
 from tempscale.evaluation.identity import model_hash, model_name, prompts_of, versions
 from tempscale.evaluation.store import Unit
@@ -21,8 +21,6 @@ from tempscale.patching.schedules import Schedule, is_plain, temperature_label
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
-
-ApplyTo = Literal["both", "document", "query"]
 
 
 @dataclass(frozen=True)

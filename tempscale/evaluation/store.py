@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ class Measured:
 
     main_score: float
     metric: str
-    statistic: str
+    statistic: Literal["mean", "spearman", "none"]
     device: str
     versions: str
     command: str
