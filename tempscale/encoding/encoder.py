@@ -157,14 +157,14 @@ class Encoder:
         **kwargs: Any,
     ) -> Embeddings:
         """Return the embeddings (n, d) of mteb's inputs, in float32."""
-        texts = [str(text) for text in inputs.dataset["text"]]
+        texts = list(map(str, inputs.dataset["text"][:]))  # a slice is read at once, a column row by row
         side = prompt_type.value if prompt_type else None
         prompt = self._prompt(task_metadata, prompt_type)
         key = hashlib.sha256("\0".join([side or "", prompt, *texts]).encode()).hexdigest()
         tokens = self._tokens.get_or(
             f"count {key}", lambda: count_tokens(self.model, texts, prompt), lambda found: 40 * len(found)
         )
-        ids = list(inputs.dataset["id"]) if "id" in inputs.dataset.column_names else None
+        ids = inputs.dataset["id"][:] if "id" in inputs.dataset.column_names else None
         self.work.requests.append(Request(side, ids, tokens))
         pieces = self._pieces(texts, tokens, prompt, key)
         self.work.tokens_asked += sum(min(count, self._limit) for count in pieces.tokens)

@@ -70,12 +70,15 @@ class Part:
         """
         from datasets.exceptions import DatasetsError
 
+        from tempscale.evaluation.columns import read_once
+
         if self.task.data_loaded:
             return
         self.task.rng_state, self.task.np_rng = random.Random(self.task.seed), np.random.default_rng(self.task.seed)
         try:
             with _cache(folder_hash(self.folder) if self.folder else None):
                 self.task.load_data()
+            read_once(self.task.dataset)
         except (OSError, ValueError, KeyError, ImportError, DatasetsError) as error:
             raise self.unreadable(error) from error
 
@@ -167,13 +170,13 @@ def _tasks(name: Any) -> list[Any]:
         from tempscale.evaluation import own_tasks
 
         found = [getattr(own_tasks, name)()]
-    elif name in _benchmarks():
-        found = [copy.copy(task) for task in mteb.get_benchmark(name).tasks]
     else:
         try:
             found = [mteb.get_task(name)]
         except KeyError:
-            raise ValueError(f"no task or benchmark {name!r} in mteb: {_suggestion(name)}") from None
+            if name not in _benchmarks():
+                raise ValueError(f"no task or benchmark {name!r} in mteb: {_suggestion(name)}") from None
+            found = [copy.copy(task) for task in mteb.get_benchmark(name).tasks]
     return [one for task in found for one in (map(copy.copy, task.tasks) if task.is_aggregate else [task])]
 
 

@@ -178,7 +178,7 @@ class RateMatched(Layered):
 
     @property
     def by_length(self) -> bool:
-        """True: its temperatures depend on the length."""
+        """True, since its temperatures depend on the length."""
         return True
 
     def __str__(self) -> str:
