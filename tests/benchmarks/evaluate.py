@@ -1,15 +1,22 @@
-"""What evaluate costs: a sweep of temperatures against mteb with sentence-transformers' defaults, once per temperature.
+"""What evaluate costs, in three tables.
 
-    python tests/benchmarks/evaluate.py --data-dir DIR [--tasks STSBenchmark,LEMBQMSumRetrieval] [--device cuda]
-        [--temperatures 1.0,0.9,0.8,0.7] [--dtype bfloat16] [--threads 1] [--texts 400] [--repetitions 5] [--model minilm]
+    python tests/benchmarks/evaluate.py --data-dir DIR [--overhead Banking77Classification,SciFact]
+        [--tasks STSBenchmark,LEMBQMSumRetrieval] [--device cuda] [--temperatures 1.0,0.9,0.8,0.7] [--dtype bfloat16]
+        [--threads 1] [--texts 400] [--repetitions 5] [--model minilm]
+
+Overhead: units whose forward pass is replaced by random vectors, on a CPU, with what scikit-learn's fits and the tokenizer
+take of it. Throughput: all that the encoder does for long texts, against the model's forward pass alone on the same batches,
+tokenised before. Sweep: several temperatures at once, against mteb with sentence-transformers' defaults, once for each.
 
 Ratios within one run; sides that are compared take turns. Seconds are those of the process (CPU time of all its threads), so
-that a busy machine does not change them; with --device other than cpu they are wall time. Then throughput: all that the
-encoder does for long texts, against the model's forward pass alone on the same batches, tokenised before.
+that a busy machine does not change them; with --device other than cpu they are wall time.
 """
 
 import argparse
+import collections
+import contextlib
 import functools
+import os
 import statistics
 import tempfile
 import time
@@ -22,11 +29,15 @@ from datasets import Dataset
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 from rich.console import Console
 from rich.table import Table
+from sklearn.linear_model import LogisticRegression
 
 import tempscale
+from tempscale.encoding import encoder as encoder_module
 from tempscale.encoding.batching import token_batches
 from tempscale.encoding.encoder import Encoder
 from tempscale.encoding.features import count_tokens, features_of, on_device
+from tempscale.evaluation.plan import Plan, Session
+from tempscale.evaluation.run_unit import run_unit
 from tempscale.evaluation.tasks import find_parts
 
 
@@ -91,6 +102,62 @@ def compare_sweeps(options, console):
     console.print(table)
 
 
+@contextlib.contextmanager
+def timed(owner, name, spent):
+    """Add up the CPU time of a function, of the thread that calls it."""
+    function = getattr(owner, name)
+
+    def call(*arguments, **options):
+        start = time.thread_time()
+        try:
+            return function(*arguments, **options)
+        finally:
+            spent[name] += time.thread_time() - start
+
+    setattr(owner, name, call)
+    try:
+        yield
+    finally:
+        setattr(owner, name, function)
+
+
+def stub(self, features, texts, options):
+    """Return random vectors in place of a forward pass, the same for the same batch."""
+    seed = int(features["input_ids"].sum())
+    return torch.randn(
+        texts, self.model.get_sentence_embedding_dimension(), generator=torch.Generator().manual_seed(seed)
+    )
+
+
+def overhead(options, console):
+    headings = ("task", "at", "unit, s", "of it fits, s", "of it tokenizer, s")
+    table = Table(*headings, title="Units without a forward pass (CPU time; fits and tokenizer: of their threads)")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # so that its time is that of the thread which calls it
+    with contextlib.ExitStack() as stack:
+        spent = collections.Counter()
+        for owner, name in (
+            (LogisticRegression, "fit"),
+            (encoder_module, "count_tokens"),
+            (encoder_module, "features_of"),
+        ):
+            stack.enter_context(timed(owner, name, spent))
+        forward = Encoder._forward
+        stack.callback(setattr, Encoder, "_forward", forward)
+        Encoder._forward = stub
+        model = tempscale.load_model(options.model, device="cpu")
+        for name in options.overhead.split(","):
+            plan = Plan(model, [name], options.temperatures[:2], data_dir=options.data_dir)
+            with Session(plan, find_parts([name], options.data_dir)) as session:
+                for job in session.jobs:
+                    spent.clear()
+                    took, _ = seconds(functools.partial(run_unit, session, job), "cpu")
+                    tokenizer = spent["count_tokens"] + spent["features_of"]
+                    label = f"{name} {job.unit.subset}".removesuffix(" default")
+                    table.add_row(label, job.unit.temperature, f"{took:.2f}", f"{spent['fit']:.2f}", f"{tokenizer:.2f}")
+                    print(f"{label} at {job.unit.temperature}: {took:.2f} s", flush=True)
+    console.print(table)
+
+
 def long_texts(options):
     (part, *_) = find_parts([options.long], options.data_dir)
     part.load()
@@ -141,6 +208,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--model", default="minilm")
+    parser.add_argument("--overhead", default="Banking77Classification,STSBenchmark")
     parser.add_argument("--tasks", default="STSBenchmark,LEMBQMSumRetrieval")
     parser.add_argument("--long", default="ImdbClassification")
     parser.add_argument(
@@ -154,9 +222,12 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
+    console = Console(width=120)
+    if options.overhead:
+        overhead(options, console)
     throughput(options)
     if options.tasks:
-        compare_sweeps(options, Console(width=120))
+        compare_sweeps(options, console)
 
 
 if __name__ == "__main__":
