@@ -14,7 +14,7 @@ from tempscale.evaluation.identity import model_hash, model_name, prompts_of, ve
 from tempscale.evaluation.store import Unit
 from tempscale.evaluation.tasks import Part, find_parts
 from tempscale.models import check_device, load_model, set_max_seq_length, to_dtype
-from tempscale.patching.layers import Layers, layers_label
+from tempscale.patching.layers import Written, layers_label
 from tempscale.patching.patch import unpatched
 from tempscale.patching.schedules import Schedule, is_plain, temperature_label
 
@@ -30,7 +30,7 @@ class Plan:
     model: "str | SentenceTransformer"
     tasks: Sequence[Any]
     temperatures: Sequence[Schedule]
-    layers: Layers | None = None
+    layers: Written = None
     apply_to: ApplyTo = "both"
     data_dir: str | Path | None = None
     max_seq_length: int | None = None

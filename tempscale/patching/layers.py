@@ -1,13 +1,23 @@
 """Which layers get a temperature: what a caller writes, the label it is stored under, and the indices in a model."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Iterable, Sequence
 
 # An index, a slice, the name of an attention module, text such as "last:3", or several of the first three.
-Layers = int | slice | str | Collection[int | slice | str]
+Layers = int | slice | str | Iterable[int | slice | str]
+Written = int | slice | str | Sequence[int | slice | str] | None
 
 
-def select_layers(layers: Layers | None, names: list[str]) -> list[int]:
+def written_once(layers: Layers | None) -> Written:
+    """Return a choice of layers that can be read more than once.
+
+    >>> written_once(layer for layer in (0, 2))
+    [0, 2]
+    """
+    return layers if layers is None or isinstance(layers, (int, slice, str)) else list(layers)
+
+
+def select_layers(layers: Written, names: list[str]) -> list[int]:
     """Return the indices of the chosen layers, in the model's order.
 
     Args:
@@ -39,7 +49,7 @@ def select_layers(layers: Layers | None, names: list[str]) -> list[int]:
     return sorted(chosen)
 
 
-def layers_label(layers: Layers | None) -> str:
+def layers_label(layers: Written) -> str:
     """Return the label of a choice of layers, a key of stored results.
 
     Args:
@@ -62,7 +72,7 @@ def layers_label(layers: Layers | None) -> str:
     return ",".join(sorted({_slice_label(one) if isinstance(one, slice) else str(one) for one in each}))
 
 
-def _several(layers: Layers | None) -> Collection[int | slice | str]:
+def _several(layers: Written) -> Sequence[int | slice | str]:
     """Return each of the layers that a caller wrote; text that is none of the known forms may be a name."""
     if layers is None or layers == "all":
         return [slice(None)]

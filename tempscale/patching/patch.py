@@ -6,7 +6,7 @@ from typing import Any, Self
 from torch import nn
 
 from tempscale.patching.exchange import LengthAware, Patched, Tempered, exchange, restore
-from tempscale.patching.layers import Layers
+from tempscale.patching.layers import Layers, written_once
 from tempscale.patching.proof import find_sites
 from tempscale.patching.recorder import find_transformer
 from tempscale.patching.schedules import Kind, Schedule, check_schedule, kind_of, per_layer
@@ -24,7 +24,7 @@ class Patch:
 
     def __init__(self, transformer: nn.Module, layers: Layers | None) -> None:
         self._transformer: Any = transformer
-        self._layers = layers
+        self._layers = written_once(layers)
         self._proved: dict[Kind, tuple[list[Site], int]] = {}  # sites, and the number of the model's attention layers
         self._kind: Kind | None = None  # of the temperature in the model; None before the first
         self._temperature: Schedule = 1.0
@@ -60,15 +60,17 @@ class Patch:
         kind = kind_of(checked)
         if kind not in self._proved:
             self._prove(kind)
-        sites, n_layers = self._proved[kind]
-        each = per_layer(checked, n_layers)
+        before = self._kind, self._temperature
         if kind != self._kind:
             self._restore()
-        for site in sites:
-            site.set(each[site.layer])
-        exchange(self._transformer, LengthAware if kind == "per sequence" else Patched)
-        self._transformer.tempscale_patch = self
         self._kind, self._temperature = kind, checked
+        try:
+            self._write()
+        except BaseException:
+            self._restore()
+            self._kind, self._temperature = before
+            self._write()
+            raise
 
     def _prove(self, kind: Kind) -> None:
         """Find and prove the sites of a kind of temperature; then, or if there are none, the model is as it was."""
@@ -76,8 +78,18 @@ class Patch:
         try:
             self._proved[kind] = find_sites(self._transformer, kind, self._layers)
         finally:
-            if self._kind is not None:
-                self.set_temperature(self._temperature)
+            self._write()
+
+    def _write(self) -> None:
+        """Put the temperature into its sites."""
+        if self._kind is None:
+            return
+        sites, n_layers = self._proved[self._kind]
+        each = per_layer(self._temperature, n_layers)
+        for site in sites:
+            site.set(each[site.layer])
+        exchange(self._transformer, LengthAware if self._kind == "per sequence" else Patched)
+        self._transformer.tempscale_patch = self
 
     def _restore(self) -> None:
         """Restore the model bit for bit."""

@@ -19,6 +19,7 @@ from transformers import BertModel, PretrainedConfig, PreTrainedModel
 import tempscale
 from tempscale import LogLength, Patch, PerLayer, UnsupportedModelError, patch
 from tempscale.models import packaged_minilm
+from tempscale.patching.schedules import Layered
 
 BERT = architecture("BERT")
 TEMPERATURES = [0.5, 0.8, 1.0, 1.3]
@@ -515,3 +516,56 @@ def test_pairwise_cosine_of_real_texts_moves_with_the_temperature(minilm):
     plain = tempscale.pairwise_cosine(minilm.encode(texts))
     with patch(minilm, 0.5):
         assert abs(tempscale.pairwise_cosine(minilm.encode(texts)).mean() - plain.mean()) > 1e-3
+
+
+class OneLayerShort(Layered):
+    """A schedule by someone else, with a fault that shows while it is put into the model."""
+
+    by_length = False
+
+    def per_layer(self, n_layers):
+        return [0.5] * (n_layers - 1)
+
+
+@pytest.mark.parametrize("first", [0.8, PerLayer({0: 0.7}), LogLength(4)], ids=str)
+@pytest.mark.parametrize("fault", [OneLayerShort(), KeyboardInterrupt()], ids=["schedule", "interrupt"])
+def test_what_goes_wrong_while_a_temperature_is_set_leaves_the_model_as_it_was(first, fault, monkeypatch):
+    model = BERT.build()
+    plain = run(model)
+    with patch(model, first) as active:
+        before, text = run(model), repr(active)
+        if isinstance(fault, BaseException):
+            site = active.sites[-1]
+            setter = type(site).set
+            monkeypatch.setattr(type(site), "set", lambda one, t: fail(fault) if t == 0.3 else setter(one, t))
+            with pytest.raises(KeyboardInterrupt):
+                active.temperature = PerLayer([0.5, 0.5, 0.3])
+        else:
+            with pytest.raises(IndexError):
+                active.temperature = fault
+        assert torch.equal(run(model), before)
+        assert repr(active) == text
+        active.temperature = 0.5
+        assert not torch.equal(run(model), before)
+    assert torch.equal(run(model), plain)
+    if not isinstance(fault, BaseException):
+        with pytest.raises(IndexError):
+            patch(model, fault)
+        assert torch.equal(run(model), plain)
+        patch(model, first).remove()
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize("layers", [np.array([0, 2]), (layer for layer in (0, 2)), range(0, 3, 2), {0, 2}], ids=str)
+def test_layers_may_be_anything_that_is_gone_through_once(layers):
+    model = BERT.build()
+    with patch(model, 0.5, layers=layers) as active:
+        found = run(model)
+        assert [site.layer for site in active.sites] == [0, 2]
+        active.temperature = LogLength(4)
+        assert [site.layer for site in active.sites] == [0, 2]
+    with patch(model, 0.5, layers=[0, 2]):
+        assert torch.equal(run(model), found)
