@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from tempscale.plots import PALETTE, use_style
+
 if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import HTML
+
+# The look is that of `plots`; notebooks saved with version 0.1 import it from here.
+__all__ = ["PALETTE", "glue", "read_results", "slider", "use_style"]
 
 
 def glue(**values: float | int | str) -> None:

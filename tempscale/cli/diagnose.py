@@ -42,7 +42,7 @@ def diagnose(
     from rich.progress import Progress
 
     from tempscale.embeddings import diagnosis
-    from tempscale.embeddings.diagnosis_page import cells, html, verdict
+    from tempscale.embeddings.diagnosis_page import html, measures_as_text, verdict
     from tempscale.evaluation.identity import provenance
     from tempscale.files import write_table
     from tempscale.models import load_model
@@ -58,7 +58,7 @@ def diagnose(
         console = Console()
         for sentence in verdict(found):
             console.print(sentence, markup=False, highlight=False)
-        console.print(_rendered(cells(found.cut), f"The same {len(found.texts)} texts, cut; tokens"))
+        console.print(_rendered(measures_as_text(found.cut), f"The same {len(found.texts)} texts, cut; tokens"))
         if out is not None:
             about = provenance(model, loaded, found.texts)
             with new_folder(out) as folder:

@@ -1,5 +1,5 @@
 """Which settings in a store differ from the baseline.
 
-Start with `compare`. `matching` brings settings and baseline together on the same items, `held_out` repeats the choice of a
-setting on other tasks, and `publish` writes what was compared for others to read.
+Start with `compare`. It builds on `matching` (settings and baseline on the same items) and on `held_out` (the choice of a
+setting, repeated on other tasks); `publish` comes after it and writes what was compared for others to read.
 """

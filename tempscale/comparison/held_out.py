@@ -13,7 +13,7 @@ def leave_one_task_out(tasks: Sequence[Paired]) -> tuple[npt.NDArray[np.intp], P
     """Choose for each task the setting with the largest mean difference on all the other tasks.
 
     Args:
-        tasks: at least two, each with the same k settings against the baseline.
+        tasks: results of at least two tasks, each with the same k settings against the baseline.
 
     Returns:
         The choice for each task, (tasks,): a setting's number, or -1 for the baseline where none gains on the others; and

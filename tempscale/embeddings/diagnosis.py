@@ -30,7 +30,7 @@ class Diagnosis:
     """What `diagnose` found; lengths are in tokens, special tokens included.
 
     Attributes:
-        texts: those that were cut, at least 40.
+        texts: texts that were cut, at least 40.
         cut: `collapse_report` of the same texts cut to several lengths, at temperature 1.
         natural: `collapse_report` of other texts at their own lengths, in bins; None if fewer than two bins have 40 texts.
         pooling: `explain_collapse` of the cut texts, in `pieces` pieces of `piece_tokens` tokens, without special tokens.

@@ -63,7 +63,7 @@ def verdict(found: Diagnosis) -> list[str]:
     return sentences
 
 
-def cells(table: "pd.DataFrame") -> "pd.DataFrame":
+def measures_as_text(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return a `collapse_report` as text: a row per measure, headed by its title, and a column per length."""
     text = table.assign(text=[_value(row) for row in table.itertuples()])
     wide = text.pivot(index="measure", columns="length", values="text").reindex(list(MEASURES))
@@ -116,9 +116,11 @@ def html(found: Diagnosis, about: Mapping[str, str]) -> str:
     for caption, (figure, description) in draw(found).items():
         image = f'<img src="data:image/svg+xml;base64,{_svg(figure)}" alt="{escape(description)}">'
         parts.append(f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
-    parts.append(_table("The same texts, cut. Values with intervals, by number of tokens.", cells(found.cut)))
+    parts.append(
+        _table("The same texts, cut. Values with intervals, by number of tokens.", measures_as_text(found.cut))
+    )
     if found.natural is not None:
-        parts.append(_table("Other texts at their own lengths, by number of tokens.", cells(found.natural)))
+        parts.append(_table("Other texts at their own lengths, by number of tokens.", measures_as_text(found.natural)))
     parts.append(_definitions(list(MEASURES.values())))
     steps = pd.DataFrame(
         {

@@ -1,10 +1,10 @@
 """MTEB over temperatures.
 
-An evaluation is a straight line: a `plan` (what is asked for) becomes jobs, `run_unit` has mteb run one of them, and `run`
-puts what came out into the store, whoever ran it. Start with `evaluate`, which draws this line. `ray_runner` runs the same
-jobs on a cluster.
+An evaluation is a straight line: a `plan` (what is asked for) becomes jobs; in `run` mteb runs one job after the other
+(`run_unit`), and a sink puts what came out into the `store`. Start with `evaluate`, which draws this line. `ray_runner` runs
+the same jobs on a cluster, into the same sink.
 
-Below the line stand `tasks`, `own_tasks` and `columns` (data), `identity` (which model is this?), `item_scores` (the scores
-of single queries, caught on the way), `store` (where they are kept), `mteb_files` (the same as mteb's own files) and
-`progress` (what is printed meanwhile).
+The modules build on each other in this order: `store` (units, items, where they are kept), `own_tasks`, `columns` and
+`tasks` (data), `identity` (which model is this?), `plan`, `item_scores` (the scores of single queries, caught on the way),
+`mteb_files` (results as mteb's own files), `progress` (what is printed meanwhile), `run`, `ray_runner`, `evaluate`.
 """

@@ -11,7 +11,7 @@ from tempscale.evaluation.plan import Plan, Session
 from tempscale.evaluation.progress import ProgressReport
 from tempscale.evaluation.run import ResultSink, run_here
 from tempscale.evaluation.store import Store
-from tempscale.patching.layers import Layers, written_once
+from tempscale.patching.layers import Layers, repeatable
 from tempscale.patching.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def evaluate(
         model=model,
         tasks=[tasks] if isinstance(tasks, str) else list(tasks),
         temperatures=list(temperatures),
-        layers=written_once(layers),
+        layers=repeatable(layers),
         apply_to=apply_to,
         data_dir=data_dir or os.environ.get("TEMPSCALE_DATA") or None,
         max_seq_length=max_seq_length,

@@ -1,4 +1,4 @@
-"""What a model is: its name, its prompts, and a hash of everything that its embeddings depend on."""
+"""What a model is, by name, prompts and a hash; and what a measurement was made with: versions, command, texts."""
 
 import hashlib
 import json

@@ -14,7 +14,7 @@ from tempscale.evaluation.identity import model_hash, model_name, prompts_of, ve
 from tempscale.evaluation.store import Unit
 from tempscale.evaluation.tasks import Part, find_parts
 from tempscale.models import check_device, load_model, set_max_seq_length, to_dtype
-from tempscale.patching.layers import Written, layers_label
+from tempscale.patching.layers import RepeatableLayers, layers_label
 from tempscale.patching.patch import unpatched
 from tempscale.patching.schedules import Schedule, is_plain, temperature_label
 
@@ -30,7 +30,7 @@ class Plan:
     model: "str | SentenceTransformer"
     tasks: Sequence[Any]
     temperatures: Sequence[Schedule]
-    layers: Written = None
+    layers: RepeatableLayers = None
     apply_to: ApplyTo = "both"
     data_dir: str | Path | None = None
     max_seq_length: int | None = None
@@ -162,6 +162,8 @@ def _model_of(plan: Plan, undo: ExitStack) -> tuple[Any, str]:
         return model, plan.model
     unpatched(plan.model)
     name = model_name(plan.model)
+    for module in plan.model.modules():
+        undo.callback(setattr, module, "training", module.training)
     if plan.max_seq_length is not None:
         undo.callback(setattr, plan.model, "max_seq_length", plan.model.max_seq_length)
         set_max_seq_length(plan.model, name, plan.max_seq_length)

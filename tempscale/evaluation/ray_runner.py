@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tempscale.evaluation.plan import Job, Plan, Session
-from tempscale.evaluation.run import ResultSink
-from tempscale.evaluation.run_unit import run_unit
+from tempscale.evaluation.run import ResultSink, run_unit
 from tempscale.evaluation.store import Item, Measured
 
 ATTEMPTS = 3  # of a unit, before it is taken for what kills the workers; and of starting workers in vain
@@ -160,8 +159,7 @@ class _Pool:
         waiting.sort(key=lambda job: job.part.name != self._tasks.get(worker))
         while waiting:
             job = waiting.pop(0)
-            if sink.wanted(job):
-                sink.report.start(job.unit)
+            if sink.start(job):
                 self._tasks[worker] = job.part.name
                 self._doing[worker.run.remote(job.unit.id, job.part.name)] = (worker, job)
                 return

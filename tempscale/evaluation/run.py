@@ -1,12 +1,17 @@
-"""Jobs are run, and their results go to the store, whoever runs them."""
+"""Jobs are run by mteb, and what comes out goes to the store, whoever runs them."""
 
-from collections.abc import Sequence
+import json
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from tempscale.evaluation.mteb_files import write_mteb_file
+from tempscale.evaluation.item_scores import catching, items_of, statistic_of
+from tempscale.evaluation.mteb_files import mteb_meta, write_mteb_file
 from tempscale.evaluation.plan import Job, Session
 from tempscale.evaluation.progress import ProgressReport
-from tempscale.evaluation.run_unit import run_unit
 from tempscale.evaluation.store import Item, Measured, Store
 
 
@@ -22,12 +27,13 @@ class ResultSink:
         self.failures: dict[str, str] = {}
         self._store, self._out = store, out
 
-    def wanted(self, job: Job) -> bool:
-        """Whether a job is still to be run: another process may have done it, or its task may have failed."""
-        if job.part.name not in self.failures and not self._store.finished(job.unit):
-            return True
-        self.report.advance(job.unit)
-        return False
+    def start(self, job: Job) -> bool:
+        """Announce a job; or count it as done and return False, if another process has run it or its task has failed."""
+        if job.part.name in self.failures or self._store.finished(job.unit):
+            self.report.advance(job.unit)
+            return False
+        self.report.start(job.unit)
+        return True
 
     def finish(self, job: Job, measured: Measured, items: Sequence[Item]) -> None:
         """Keep what came out."""
@@ -57,9 +63,8 @@ def run_here(session: Session, jobs: Sequence[Job], sink: ResultSink) -> None:
 
     encoder.progress = progress
     for job in jobs:
-        if not sink.wanted(job):
+        if not sink.start(job):
             continue
-        sink.report.start(job.unit)
         try:
             measured, items = run_unit(session, job)
         except (OSError, ValueError) as error:
@@ -70,3 +75,66 @@ def run_here(session: Session, jobs: Sequence[Job], sink: ResultSink) -> None:
     if total.tokens_padded:
         padding = 1 - total.tokens_read / total.tokens_padded
         sink.report.say(f"The model read {total.tokens_read} tokens in batches of which {padding:.1%} was padding")
+
+
+def run_unit(session: Session, job: Job) -> tuple[Measured, list[Item]]:
+    """Return what mteb finds for a part of a task at a temperature, and the scores of its items.
+
+    mteb's own cache is not used: it takes every local model, and every temperature, for the same one.
+
+    Raises:
+        OSError, ValueError: the data cannot be had, or are not what the task expects.
+        MemoryError: not even one text fits.
+    """
+    import mteb
+
+    start = time.perf_counter()
+    encoder, part = session.encoder, job.part
+    with _quiet():
+        session.load(part)
+        task = part.fresh()
+        encoder.begin(job.temperature)
+        encoder.mteb_model_meta = mteb_meta(job.unit)
+        try:
+            with catching(task) as caught:
+                result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False)
+        except (KeyError, ValueError) as error:
+            raise part.unreadable(error) from error
+    (scores,) = result.task_results[0].scores[part.split]
+    metric = task.metadata.main_score
+    items = items_of(caught, encoder.work.requests, metric)
+    main_score = float(scores["main_score"])
+    measured = Measured(
+        main_score=main_score,
+        metric=metric,
+        statistic=statistic_of(items, main_score),
+        device=str(encoder.model.device),
+        versions=session.versions,
+        command=session.command,
+        seconds=round(time.perf_counter() - start, 3),
+        tokens=encoder.work.tokens_asked,
+        scores=json.dumps(scores),
+    )
+    return measured, items
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out the bars and notes of mteb and datasets: one line for each unit says enough."""
+    import datasets
+
+    shown = datasets.utils.logging.is_progress_bar_enabled()
+    loggers = [logging.getLogger(name) for name in ("mteb", "datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    datasets.disable_progress_bars()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(mteb|datasets|huggingface_hub|sklearn)\b.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if shown:
+            datasets.enable_progress_bars()

@@ -154,7 +154,7 @@ class Store:
         except OSError as error:
             raise OSError(f"cannot make the folder {out} ({error.strerror}): name another") from error
         self._verified: set[str] = set()
-        with self._one_sentence():
+        with self._explained():
             # Autocommit: transactions are begun by hand, where they are needed.
             self._database = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
             try:
@@ -180,7 +180,7 @@ class Store:
                 self._database.execute(f"PRAGMA user_version = {VERSION}")
 
     @contextmanager
-    def _one_sentence(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.DatabaseError as error:
@@ -205,8 +205,8 @@ class Store:
             raise
 
     def finished(self, unit: Unit) -> bool:
-        """Whether a unit is there, complete and unaltered."""
-        with self._one_sentence():
+        """Whether a unit is there, complete and, when it was first read here, unaltered."""
+        with self._explained():
             return bool(self._rows("id = ?", [unit.id]))
 
     def _rows(self, where: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
@@ -230,7 +230,7 @@ class Store:
         equal = {name: value for name, value in asdict(unit).items() if name not in ("split", "subset")}
         split, subset, scores, seconds = map(COLUMNS.index, ("split", "subset", "scores", "seconds"))
         found: dict[str, dict[str, tuple[str, float]]] = {}
-        with self._one_sentence():
+        with self._explained():
             for row in self._rows(" AND ".join(f"{name} = ?" for name in equal), list(equal.values())):
                 if replace(unit, split=row[split], subset=row[subset]).id == row[0]:
                     found.setdefault(row[split], {})[row[subset]] = row[scores], row[seconds]
@@ -245,7 +245,7 @@ class Store:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         measures = asdict(measured) | {"main_score": _number(measured.main_score)}
         values = (unit.id, *asdict(unit).values(), *measures.values(), created)
-        with self._one_sentence(), self._transaction():
+        with self._explained(), self._transaction():
             if self._rows("id = ?", [unit.id]):
                 return
             self._database.execute("DELETE FROM item WHERE unit = ?", (unit.id,))
@@ -260,21 +260,21 @@ class Store:
             )
 
     def units(self) -> "pd.DataFrame":
-        """Return one row for each finished unit, the oldest first; altered ones are left out."""
+        """Return one row for each finished unit, the oldest first; without units altered before their first reading here."""
         import pandas as pd
 
-        with self._one_sentence():
+        with self._explained():
             return pd.DataFrame(self._rows("TRUE", []), columns=COLUMNS)
 
     def items(self, unit_id: str) -> "pd.DataFrame":
         """Return the items of a finished unit: item, tokens, score, target (NaN where there is none), cluster.
 
         Raises:
-            KeyError: no such unit, or an altered one.
+            KeyError: no such unit, or one that was altered before it was first read here.
         """
         import pandas as pd
 
-        with self._one_sentence():
+        with self._explained():
             if not self._rows("id = ?", [unit_id]):
                 raise KeyError(f"no finished unit {unit_id!r} in {self.path}: see Store.units()")
             rows = self._items(unit_id)

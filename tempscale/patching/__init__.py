@@ -1,6 +1,7 @@
 """A temperature goes into a model.
 
-The logits of attention are divided by a temperature at one of three places, whichever a model allows:
+The logits of attention are divided by a temperature at one of three places, or at the first two together, whichever a model
+allows:
 
 1. a number that its attention multiplies the logits by (`sources.NumberSource`);
 2. the output of what makes its queries, and its tables of position biases (`sources.OutputSource`, which puts

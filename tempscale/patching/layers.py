@@ -5,19 +5,19 @@ from collections.abc import Iterable, Sequence
 
 # An index, a slice, the name of an attention module, text such as "last:3", or several of the first three.
 Layers = int | slice | str | Iterable[int | slice | str]
-Written = int | slice | str | Sequence[int | slice | str] | None
+RepeatableLayers = int | slice | str | Sequence[int | slice | str] | None
 
 
-def written_once(layers: Layers | None) -> Written:
+def repeatable(layers: Layers | None) -> RepeatableLayers:
     """Return a choice of layers that can be read more than once.
 
-    >>> written_once(layer for layer in (0, 2))
+    >>> repeatable(layer for layer in (0, 2))
     [0, 2]
     """
     return layers if layers is None or isinstance(layers, (int, slice, str)) else list(layers)
 
 
-def select_layers(layers: Written, names: list[str]) -> list[int]:
+def select_layers(layers: RepeatableLayers, names: list[str]) -> list[int]:
     """Return the indices of the chosen layers, in the model's order.
 
     Args:
@@ -39,8 +39,9 @@ def select_layers(layers: Written, names: list[str]) -> list[int]:
         else:
             found = [everything[layer]] if -len(names) <= layer < len(names) else []
         if not found:
+            shown = layers if isinstance(layers, str) else layer
             raise ValueError(
-                f"unknown layer {layer!r}: expected 0 to {len(names) - 1}, first:n, last:n, or a name from {names[0]!r} to "
+                f"unknown layer {shown!r}: expected 0 to {len(names) - 1}, first:n, last:n, or a name from {names[0]!r} to "
                 f"{names[-1]!r}"
             )
         chosen.update(found)
@@ -49,7 +50,7 @@ def select_layers(layers: Written, names: list[str]) -> list[int]:
     return sorted(chosen)
 
 
-def layers_label(layers: Written) -> str:
+def layers_label(layers: RepeatableLayers) -> str:
     """Return the label of a choice of layers, a key of stored results.
 
     Args:
@@ -72,7 +73,7 @@ def layers_label(layers: Written) -> str:
     return ",".join(sorted({_slice_label(one) if isinstance(one, slice) else str(one) for one in each}))
 
 
-def _several(layers: Written) -> Sequence[int | slice | str]:
+def _several(layers: RepeatableLayers) -> Sequence[int | slice | str]:
     """Return each of the layers that a caller wrote; text that is none of the known forms may be a name."""
     if layers is None or layers == "all":
         return [slice(None)]

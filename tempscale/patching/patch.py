@@ -6,7 +6,7 @@ from typing import Any, Self
 from torch import nn
 
 from tempscale.patching.exchange import LengthAware, Patched, Tempered, exchange, restore
-from tempscale.patching.layers import Layers, written_once
+from tempscale.patching.layers import Layers, repeatable
 from tempscale.patching.proof import find_sites
 from tempscale.patching.recorder import find_transformer
 from tempscale.patching.schedules import Kind, Schedule, check_schedule, kind_of, per_layer
@@ -24,7 +24,7 @@ class Patch:
 
     def __init__(self, transformer: nn.Module, layers: Layers | None) -> None:
         self._transformer: Any = transformer
-        self._layers = written_once(layers)
+        self._layers = repeatable(layers)
         self._proved: dict[Kind, tuple[list[Site], int]] = {}  # sites, and the number of the model's attention layers
         self._kind: Kind | None = None  # of the temperature in the model; None before the first
         self._temperature: Schedule = 1.0

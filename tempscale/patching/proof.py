@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tempscale.patching.exchange import LengthAware, Temperature, broadcast_against, exchange, restore
-from tempscale.patching.layers import Written, select_layers
+from tempscale.patching.layers import RepeatableLayers, select_layers
 from tempscale.patching.recorder import Recorder, Recording, UnsupportedModelError
 from tempscale.patching.schedules import Kind
 from tempscale.patching.sources import Candidate, Site, candidates_for, uniform_candidates
@@ -22,7 +22,7 @@ from tempscale.patching.sources import Candidate, Site, candidates_for, uniform_
 _MASKED = -1000.0
 
 
-def find_sites(transformer: Any, kind: Kind, layers: Written = None) -> tuple[list[Site], int]:
+def find_sites(transformer: Any, kind: Kind, layers: RepeatableLayers = None) -> tuple[list[Site], int]:
     """Return proved sites, in the order of the forward pass, and the number of attention layers; the model stays as it was.
 
     Args:

@@ -1,1 +1,5 @@
-"""Where texts come from: `docstrings` of the installed packages, which need no download, or a user's own `files`."""
+"""Where texts come from.
+
+Start with `docstrings`, the texts of installed packages, which need no download. `files`, a user's own texts, stands beside
+it; neither builds on the other.
+"""

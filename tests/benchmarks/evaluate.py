@@ -37,7 +37,7 @@ from tempscale.encoding.batching import token_batches
 from tempscale.encoding.encoder import Encoder
 from tempscale.encoding.features import count_tokens, features_of, on_device
 from tempscale.evaluation.plan import Plan, Session
-from tempscale.evaluation.run_unit import run_unit
+from tempscale.evaluation.run import run_unit
 from tempscale.evaluation.tasks import find_parts
 
 

@@ -11,7 +11,7 @@ from scipy.spatial.distance import pdist, squareform
 import tempscale
 from tempscale import docstrings, pairwise_cosine
 from tempscale.embeddings.diagnosis import diagnose
-from tempscale.embeddings.diagnosis_page import MEASURES, cells, draw, html, verdict
+from tempscale.embeddings.diagnosis_page import MEASURES, draw, html, measures_as_text, verdict
 
 SCRIPT = "<script>alert('text')</script> & "
 
@@ -153,13 +153,13 @@ def test_the_answer_depends_on_the_interval(found, low, high, answer):
 
 
 def test_the_table_has_a_row_per_measure_and_a_column_per_length(found):
-    table = cells(found.cut)
+    table = measures_as_text(found.cut)
     assert table.columns.tolist() == ["", 16, 32, 64]
     assert table[""].tolist() == [title for title, _ in MEASURES.values()]
     distance = table.iloc[-1]
     assert distance[16] == ""
     assert ", p = " in distance[32]
-    assert cells(found.natural).columns.tolist() == ["", "16-31", "32-64"]
+    assert measures_as_text(found.natural).columns.tolist() == ["", "16-31", "32-64"]
 
 
 def test_tables_of_the_page_have_captions_and_headings(found):
@@ -171,7 +171,7 @@ def test_tables_of_the_page_have_captions_and_headings(found):
     assert all(table.caption.text == table.parent["aria-label"] for table in tables)
     rows = [[cell.text for cell in row.find_all(["th", "td"])] for row in tables[0].find_all("tr")]
     assert rows[0] == ["", "16", "32", "64"]
-    assert rows[1:] == cells(found.cut).to_numpy().tolist()
+    assert rows[1:] == measures_as_text(found.cut).to_numpy().tolist()
 
 
 def test_drawing_leaves_the_settings_of_matplotlib(found):

@@ -341,12 +341,17 @@ def test_files_of_mteb(out):
 def test_a_loaded_model_is_left_as_it_was(data, model, tmp_path):
     plain = tempscale.load_model(model, device="cpu")
     before = plain.encode(["ba de fi"])
+    plain[0].train()
+    modes = [module.training for module in plain.modules()]
     evaluate(plain, "STSBenchmark", [0.5], out=tmp_path, data_dir=data, max_seq_length=8, progress=False)
+    assert [module.training for module in plain.modules()] == modes
+    assert len(set(modes)) == 2
+    plain.eval()
     assert np.array_equal(plain.encode(["ba de fi"]), before)
     assert plain.max_seq_length == 64
     with patch(plain, 0.5), pytest.raises(ValueError, match="patched already"):
         evaluate(plain, "STSBenchmark", [1.0], out=tmp_path, data_dir=data, progress=False)
-    for temperature, layers, named in [(0.5, 7, "7"), (1.0, 7, "7"), (0.5, "last:99", "-99")]:
+    for temperature, layers, named in [(0.5, 7, "7"), (1.0, 7, "7"), (0.5, "last:99", "'last:99'")]:
         with pytest.raises(ValueError, match=f"unknown layer {named}: expected 0 to"):
             evaluate(plain, "STSBenchmark", [temperature], out=tmp_path, data_dir=data, layers=layers, progress=False)
     assert np.array_equal(plain.encode(["ba de fi"]), before)
