@@ -559,7 +559,11 @@ def fail(error):
     raise error
 
 
-@pytest.mark.parametrize("layers", [np.array([0, 2]), (layer for layer in (0, 2)), range(0, 3, 2), {0, 2}], ids=str)
+@pytest.mark.parametrize(
+    "layers",
+    [np.array([0, 2]), (layer for layer in (0, 2)), range(0, 3, 2), {0, 2}],
+    ids=["array", "generator", "range", "set"],
+)
 def test_layers_may_be_anything_that_is_gone_through_once(layers):
     model = BERT.build()
     with patch(model, 0.5, layers=layers) as active:
