@@ -64,9 +64,11 @@ class SizedLRU:
 
 @dataclass
 class Request:
-    """What mteb asked to encode: the side, the ids of documents, and the tokens of each text before it is cut."""
+    """What mteb asked to encode: side, prompt, texts, the ids of documents, and the tokens of each text before it is cut."""
 
     side: str | None
+    prompt: str
+    texts: list[str]
     ids: list[str] | None
     tokens: list[int]
 
@@ -76,6 +78,7 @@ class Work:
     """What was done since the last `Encoder.begin`."""
 
     requests: list[Request] = field(default_factory=list)
+    texts_cut: int = 0  # of all texts of the requests, those longer than the model reads
     tokens_asked: int = 0  # of all texts, cut to the model's length or into pieces
     tokens_read: int = 0  # by the model: each text once, unless it was known
     tokens_padded: int = 0  # tokens_read and the padding of their batches
@@ -165,8 +168,9 @@ class Encoder:
             f"count {key}", lambda: count_tokens(self.model, texts, prompt), lambda found: 40 * len(found)
         )
         ids = inputs.dataset["id"][:] if "id" in inputs.dataset.column_names else None
-        self.work.requests.append(Request(side, ids, tokens))
+        self.work.requests.append(Request(side, prompt, texts, ids, tokens))
         pieces = self._pieces(texts, tokens, prompt, key)
+        self.work.texts_cut += sum(count > self._limit for count in pieces.tokens)
         self.work.tokens_asked += sum(min(count, self._limit) for count in pieces.tokens)
         temperature = self._temperature if self._apply_to in ("both", side) else 1.0
         self._set(temperature)
