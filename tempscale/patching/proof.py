@@ -1,13 +1,18 @@
 """Prove that the sources of a model's logits are complete, before a temperature is put there.
 
-A small padded batch is run in eager attention while every softmax is recorded. The proof temperatures are powers of two, by
-which floating-point numbers are divided without rounding: so with the sources divided, every logit must be, to the last bit,
-what it is when the logits themselves are divided. A missing bias, a second softmax that is no attention, an attention sink,
-a normalisation that undoes the factor all show. A second run checks that the model's own backend computes the same.
+A small padded batch is run while every softmax and every call of torch's attention is recorded: in eager attention, and in
+the model's own. The proof temperatures are powers of four: floating-point numbers are divided by them, and by their roots,
+without rounding. So with the sources divided, every logit and every output must be, to the last bit, what it is when the
+logits themselves are divided. A missing bias, a second softmax that is no attention, an attention sink, a normalisation that
+undoes the factor, a gate made from the queries all show.
+
+Kernels that do not repeat themselves, or sum in another order for other factors, break the equality without any fault. So
+where it fails on an accelerator or in half precision, the same runs are made in float32 on the CPU; there it must hold, and
+on the device up to rounding.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -93,37 +98,67 @@ def prove(
     for site in sites:
         if not site.sources:
             return f"{_class(site)} calls softmax but has neither a known scale attribute nor known queries"
+    transformer: Any = recorder.transformer
+    own = not eager_only and _own_implementation(transformer)
+    implementations = ["eager", str(transformer.config._attn_implementation)] if own else ["eager"]
+    try:
+        here = _runs(recorder, sites, kind, implementations)
+        failure = _mismatch(sites, here, rounding)
+        if failure and not recorder.is_exact:
+            failure = _exact_mismatch(recorder, sites, kind, rounding, here, failure)
+    except UnsupportedModelError as error:
+        return str(error.__cause__ or error)
+    if own and not failure:
+        _compare_unseen(recorder, sites, here)
+    return failure
+
+
+class _Seen(NamedTuple):
+    """Logits, without masked ones and with the temperature, or the output of an attention module."""
+
+    module: nn.Module
+    what: str
+    value: torch.Tensor
+
+
+class _Runs(NamedTuple):
+    """What is seen in an attention implementation with the logits divided inside softmax, and with the sources divided."""
+
+    implementation: str
+    oracle: list[_Seen]
+    divided: list[_Seen]
+    outputs: tuple[Mapping[nn.Module, list[torch.Tensor]], Mapping[nn.Module, list[torch.Tensor]]]
+
+
+def _runs(recorder: Recorder, sites: list[Site], kind: Kind, implementations: list[str]) -> list[_Runs]:
+    """Run the model both ways in each implementation; afterwards it is as it was."""
     transformer = recorder.transformer
     temperatures = {site.module: _proof_temperature(kind, index) for index, site in enumerate(sites)}
     rows = {module: _on(recorder.batch, temperature) for module, temperature in temperatures.items()}
+    oracles = [recorder.run(implementation, rows) for implementation in implementations]
     try:
-        oracle = recorder.run("eager", rows)
         exchange(transformer, LengthAware)
         for site in sites:
             site.set(temperatures[site.module])
-        run = recorder.run("eager")
-        failure = _compare_logits(sites, oracle, run, rows, rounding)
-        if failure or eager_only or not _own_implementation(transformer):
-            return failure
-        own = recorder.run()
-    except UnsupportedModelError as error:
-        return str(error.__cause__ or error)
+        divided = [recorder.run(implementation) for implementation in implementations]
     finally:
         for site in sites:
             site.restore()
         restore(transformer)
-    _compare_outputs(recorder, sites, oracle, own)
-    return None
+    return [
+        _Runs(name, list(_seen(oracle, rows)), list(_seen(run, {})), (oracle.outputs, run.outputs))
+        for name, oracle, run in zip(implementations, oracles, divided, strict=True)
+    ]
 
 
 def _proof_temperature(kind: Kind, index: int) -> Temperature:
-    """Return powers of two that differ wherever a kind of temperature may differ."""
-    return _by_length if kind == "per sequence" else 0.5 if kind == "per layer" and index % 2 else 0.25
+    """Return powers of four that differ wherever a kind of temperature may differ."""
+    return _by_length if kind == "per sequence" else 4.0 if kind == "per layer" and index % 2 else 0.25
 
 
 def _by_length(lengths: torch.Tensor) -> torch.Tensor:
-    """Return 1/4 for the longest sequences and 1/2 for the others."""
-    return torch.where(lengths == lengths.amax(), 0.25, 0.5)
+    """Return 1/4 for the longest sequences and 4 for the others."""
+    return torch.where(lengths == lengths.amax(), 0.25, 4.0)
 
 
 def _on(batch: dict[str, torch.Tensor], temperature: Temperature) -> float | torch.Tensor:
@@ -131,36 +166,62 @@ def _on(batch: dict[str, torch.Tensor], temperature: Temperature) -> float | tor
     return temperature if isinstance(temperature, float) else temperature(batch["attention_mask"].sum(-1))
 
 
-def _compare_logits(
-    sites: list[Site],
-    oracle: Recording,
-    run: Recording,
-    temperatures: dict[nn.Module, float | torch.Tensor],
-    rounding: float,
-) -> str | None:
-    """Return where the logits of a run differ from those of the oracle, divided, or None."""
-    by_module = {site.module: site for site in sites}
-    for module, calls in oracle.logits.items():
+def _seen(recording: Recording, temperatures: Mapping[nn.Module, float | torch.Tensor]) -> Iterator[_Seen]:
+    """Yield what the attention modules saw and did, with logits that were not yet divided."""
+    for module, calls in recording.logits.items():
         temperature = temperatures.get(module, 1.0)
-        for before, after in zip(calls, run.logits.get(module, []), strict=True):
-            expected = (_relative(before) / broadcast_against(temperature, before)).clamp(min=_MASKED)
-            actual = _relative(after).clamp(min=_MASKED)
-            error, size = _distance(actual, expected), expected[expected > _MASKED].abs().max().item()
-            # Only the subnormal numbers of float16 are not divided exactly.
-            if not error <= size * (max(rounding, 1e-3) if before.dtype is torch.float16 else rounding):
-                site = by_module.get(module, sites[0])
-                sources = " and ".join(dict.fromkeys(source.attribute for source in site.sources))
-                return (
-                    f"with its {sources} divided, a softmax of {_class(site)} has logits that are off by {error:.2g} "
-                    f"of {size:.2g}"
-                )
+        for call in calls:
+            # What softmax sees of a row of logits is how far they are below the largest; fully masked rows become zero.
+            logits = call.float()
+            logits = (logits - logits.amax(-1, keepdim=True)).nan_to_num(nan=0.0)
+            yield _Seen(module, "logits", (logits / broadcast_against(temperature, logits)).clamp(min=_MASKED))
+        for output in recording.outputs[module]:
+            yield _Seen(module, "output", output)
+
+
+def _mismatch(sites: list[Site], runs: list[_Runs], rounding: float) -> str | None:
+    """Return the first of what is seen that is not what the oracle says, or None."""
+    for implementation, oracle, divided, _ in runs:
+        if [seen.module for seen in oracle] != [seen.module for seen in divided]:
+            return f"{_class(sites[0])} calls softmax more or less often with a temperature"
+        for expected, actual in zip(oracle, divided, strict=True):
+            error, size = _distance(actual.value, expected.value), _size(expected.value)
+            if not error <= rounding * size:
+                return _off_by(sites, expected, error, size, f"{implementation} attention")
     return None
 
 
-def _relative(logits: torch.Tensor) -> torch.Tensor:
-    """Return logits less the largest of their row, which is all that softmax sees; fully masked rows become zero."""
-    logits = logits.float()
-    return (logits - logits.amax(-1, keepdim=True)).nan_to_num(nan=0.0)
+def _exact_mismatch(
+    recorder: Recorder, sites: list[Site], kind: Kind, rounding: float, here: list[_Runs], failure: str
+) -> str | None:
+    """Return what is wrong in float32 on the CPU, or beyond rounding where the model is; or None.
+
+    A model that cannot be run there, since its weights are quantized or elsewhere, keeps the failure that it has.
+    """
+    device, dtype = recorder.device_and_dtype
+    try:
+        with recorder.in_float32_on_the_cpu():
+            exact = _runs(recorder, sites, kind, [runs.implementation for runs in here])
+    except (RuntimeError, UnsupportedModelError):
+        return failure
+    wrong = _mismatch(sites, exact, rounding)
+    if wrong:
+        return wrong
+    # The oracle is right also here, so its difference is what rounding does.
+    for there, runs in zip(exact, here, strict=True):
+        for right, oracle, actual in zip(there.oracle, runs.oracle, runs.divided, strict=True):
+            error, size = _distance(actual.value, right.value), _size(right.value)
+            noise = max(_distance(oracle.value, right.value), torch.finfo(dtype).eps * size)
+            if not error <= 8 * noise:
+                return _off_by(sites, right, error, size, f"{runs.implementation} attention on {device} in {dtype}")
+    return None
+
+
+def _off_by(sites: list[Site], seen: _Seen, error: float, size: float, where: str) -> str:
+    site = next((site for site in sites if site.module is seen.module), sites[0])
+    sources = " and ".join(dict.fromkeys(source.attribute for source in site.sources))
+    what = f"a softmax of {_class(site)} has logits that are" if seen.what == "logits" else f"{_class(site)} has output"
+    return f"with its {sources} divided, {what} off by {error:.2g} of {size:.2g} in {where}"
 
 
 def _own_implementation(transformer: nn.Module) -> bool:
@@ -168,19 +229,22 @@ def _own_implementation(transformer: nn.Module) -> bool:
     return getattr(transformer.config, "_attn_implementation", "eager") not in (None, "eager")
 
 
-def _compare_outputs(recorder: Recorder, sites: list[Site], oracle: Recording, own: Recording) -> None:
-    """Raise UnsupportedModelError if attention in the model's own implementation does not do what the oracle does."""
+def _compare_unseen(recorder: Recorder, sites: list[Site], here: list[_Runs]) -> None:
+    """Raise UnsupportedModelError where attention in the model's own kernels, which show no logits, is not the oracle's."""
+    (oracle, _), (_, own) = (runs.outputs for runs in here)
+    seen = {one.module for one in here[-1].oracle}
+    unseen = [site for site in sites if site.module not in seen]
     own_plain = Recording()
     # The first of a class speaks for the others, whose inputs differ by the accumulated rounding of the layers before.
-    for site in {type(site.module): site for site in reversed(sites)}.values():
-        before, expected, actual = (torch.cat(run.outputs[site.module]) for run in (recorder.plain, oracle, own))
+    for site in {type(site.module): site for site in reversed(unseen)}.values():
+        before, expected, actual = (torch.cat(run[site.module]) for run in (recorder.plain.outputs, oracle, own))
         effect, error = _distance(expected, before), _distance(actual, expected)
         if error <= 0.02 * effect and effect > 0:
             continue  # without effect they would be equal
         if not own_plain.outputs:
             own_plain = recorder.run()
         rounding = _distance(torch.cat(own_plain.outputs[site.module]), before)
-        # A right one differs by rounding, like two backends of one model.
+        # A right one differs by rounding, like two kernels of one model.
         if not error <= 4 * rounding or effect <= 8 * rounding:
             raise UnsupportedModelError(
                 f"no temperature site in {_class(site)} with its own attention implementation: its output is off by "
@@ -190,7 +254,15 @@ def _compare_outputs(recorder: Recorder, sites: list[Site], oracle: Recording, o
 
 
 def _distance(x: torch.Tensor, y: torch.Tensor) -> float:
-    return (x - y).abs().max().item()
+    """Return the largest difference; what overflows in both, as float16 may without a temperature, is no difference."""
+    x, y = x.cpu(), y.cpu()
+    same = (x == y) | (x.isnan() & y.isnan())
+    return (x - y).masked_fill(same, 0).abs().max().item()
+
+
+def _size(x: torch.Tensor) -> float:
+    """Return the largest absolute value of what is neither masked nor overflown."""
+    return x[(x > _MASKED) & x.isfinite()].abs().max().item()
 
 
 def _class(site: Site) -> str:

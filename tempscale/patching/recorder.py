@@ -14,9 +14,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from tempscale.patching.exchange import SDPA, SOFTMAXES, divided_sdpa, divided_softmax
+
+# A kernel that a user insists on may not take the padding of the probe; which one runs is no concern of a temperature.
+_KERNELS: list[SDPBackend] = [kernel for kernel in SDPBackend.__members__.values() if kernel is not SDPBackend.ERROR]
 
 
 class UnsupportedModelError(ValueError):
@@ -85,7 +89,7 @@ def _configs(transformer: nn.Module) -> dict[int, Any]:
 
 
 def probe_batch(transformer: Any) -> dict[str, Any]:
-    """Return two texts, one shorter and padded."""
+    """Return two texts, one shorter and padded, on the CPU."""
     config = transformer.config.get_text_config()
     length = 8
     if getattr(transformer, "attention_type", None) == "block_sparse":
@@ -101,11 +105,10 @@ def probe_batch(transformer: Any) -> dict[str, Any]:
     first = torch.zeros_like(ids)
     first[:, 0] = 1
     batch = {"input_ids": ids, "attention_mask": mask, "global_attention_mask": first}
-    device = next(transformer.parameters()).device
     # Not every model knows padding: FNet mixes all positions.
     accepted = inspect.signature(transformer.forward).parameters
     given: dict[str, Any] = {
-        name: value.to(device)
+        name: value
         for name, value in batch.items()
         if name in accepted or ("kwargs" in accepted and name != "global_attention_mask")
     }
@@ -133,6 +136,33 @@ class Recorder(TorchFunctionMode):
         self._temperatures: Mapping[nn.Module, float | torch.Tensor] = {}
         self._stack: list[nn.Module] = []
 
+    @property
+    def device_and_dtype(self) -> tuple[torch.device, torch.dtype]:
+        """Where the model is, and the type of its weights."""
+        parameter = next(self.transformer.parameters())
+        return parameter.device, parameter.dtype
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the model is in float32 on the CPU."""
+        return self.device_and_dtype == (torch.device("cpu"), torch.float32)
+
+    @contextmanager
+    def in_float32_on_the_cpu(self) -> Iterator[None]:
+        """Have the weights of the model, and whatever other tensors it holds, in float32 on the CPU for a while.
+
+        The tensors stay the same objects, since sources refer to them; what was in them waits on the device.
+        """
+        held = [tensor for module in self.transformer.modules() for tensor in _tensors(module)]
+        before = {id(tensor): (tensor, tensor.data) for tensor in held}
+        try:
+            for tensor, data in before.values():
+                tensor.data = data.to("cpu", torch.float32 if data.is_floating_point() else data.dtype)
+            yield
+        finally:
+            for tensor, data in before.values():
+                tensor.data = data
+
     @functools.cached_property
     def plain(self) -> Recording:
         """The eager run of the model as it is when this is read first."""
@@ -145,13 +175,15 @@ class Recorder(TorchFunctionMode):
     ) -> Recording:
         """Run the model once, in an attention implementation; the logits of the given modules are divided inside softmax."""
         self._recording, self._temperatures, self._stack = Recording(), temperatures or {}, []
+        device, _ = self.device_and_dtype
         try:
             with (
                 evaluation_mode(self.transformer, implementation),
                 watching(self.transformer, self._enter, self._leave),
+                sdpa_kernel(_KERNELS),
                 self,
             ):
-                self.transformer(**self.batch)
+                self.transformer(**{name: _on(value, device) for name, value in self.batch.items()})
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UnsupportedModelError(
                 f"{type(self.transformer).__name__} cannot be probed with input_ids and attention_mask alone "
@@ -168,7 +200,7 @@ class Recorder(TorchFunctionMode):
             first = next(iter(output.values())) if isinstance(output, dict) else output
             first = first if isinstance(first, torch.Tensor) else first[0]
             if first.shape[:2] == self._real.shape:
-                first = first[self._real]  # what backends put at padding differs
+                first = first[self._real.to(first.device)]  # what backends put at padding differs
             self._recording.outputs.setdefault(module, []).append(first.float())
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -190,6 +222,16 @@ class Recorder(TorchFunctionMode):
             if softmax
             else divided_sdpa(temperature, SDPA(*args, **kwargs))
         )
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield the tensors that a module holds itself."""
+    values = (*module._parameters.values(), *module._buffers.values(), *vars(module).values())
+    yield from (value for value in values if isinstance(value, torch.Tensor))
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 def _logits(call: SDPA) -> torch.Tensor:

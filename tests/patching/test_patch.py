@@ -440,7 +440,7 @@ class Opaque(nn.Module):
             Architecture(
                 "ConvBERT, a softmax that makes convolution kernels", "ConvBertModel", "", {"embedding_size": 32}
             ),
-            "no uniform temperature site in ConvBertModel: with its query divided, a softmax of ConvBertSelfAttention",
+            "no uniform temperature site in ConvBertModel: with its query divided, ConvBertSelfAttention .* output off by",
         ),
         (
             Architecture(
