@@ -12,6 +12,9 @@ B = TypeVar("B")
 ENOUGH = 1 / 16
 PADDING = 0.05
 
+# Texts of a window, however long they are: sorted by tokens they fill its batches without much padding.
+LEAST = 512
+
 
 def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Return the indices of texts in batches of at most `budget` tokens, padding included; the longest text comes first.
@@ -38,9 +41,21 @@ def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return batches
 
 
-def padded_tokens(lengths: Sequence[int], batches: Iterable[Sequence[int]]) -> int:
-    """Return how many tokens the batches have, padding included."""
-    return sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
+def windows(sizes: Sequence[int], budget: int) -> list[list[int]]:
+    """Return the indices of texts in windows of similar sizes, the largest first, which are tokenised one after the other.
+
+    A window has at most `budget` of the sizes, all counted as the largest, but `LEAST` texts if there are so many.
+
+    >>> [len(window) for window in windows([9] * 600 + [2] * 1700, budget=2800)]
+    [512, 512, 1276]
+    """
+    found: list[list[int]] = []
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        if found and (len(found[-1]) < LEAST or (len(found[-1]) + 1) * sizes[found[-1][0]] <= budget):
+            found[-1].append(index)
+        else:
+            found.append([index])
+    return found
 
 
 def prefetch(prepare: Callable[[A], B], items: Iterable[A], *, depth: int = 4) -> Iterator[tuple[A, B]]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tempscale.encoding.batching import out_of_memory, padded_tokens, prefetch, token_batches
-from tempscale.encoding.features import Features, count_tokens, features_of, on_device, part_of, size_of
-from tempscale.encoding.pieces import Pieces, average, check_chunks, pieces_of
+from tempscale.encoding.batching import out_of_memory, prefetch, token_batches, windows
+from tempscale.encoding.features import Features, count_tokens, on_device
+from tempscale.encoding.pieces import average, check_chunks, pieces_of
+from tempscale.encoding.tokens import Tokens
 from tempscale.patching.layers import Layers
 from tempscale.patching.patch import Patch, patch
 from tempscale.patching.schedules import Schedule, is_plain, temperature_label
@@ -28,6 +29,9 @@ T = TypeVar("T")
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 16384}
 CACHE_BYTES = 2 << 30  # of embeddings; half as much for tokens
 UNCUT = 1 << 30
+
+# Texts are tokenised in windows of so many batches, of so many characters for a token; the next while the model reads one.
+_BATCHES, _CHARACTERS = 8, 4
 
 
 class SizedLRU:
@@ -73,6 +77,26 @@ class Request:
     tokens: list[int]
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """Texts that were encoded: embeddings (n, d), and for each text how many tokens it has, are read, and are cut off."""
+
+    embeddings: Embeddings
+    tokens: npt.NDArray[np.int64]
+    read: npt.NDArray[np.int64]
+    cut_off: npt.NDArray[np.int64]
+
+    def take(self, rows: Sequence[int]) -> "Encoded":
+        """Return some of the texts."""
+        return Encoded(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    def join(self, other: "Encoded") -> "Encoded":
+        """Return these texts and then the others."""
+        return Encoded(
+            *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in self.__dataclass_fields__)
+        )
+
+
 @dataclass
 class Work:
     """What was done since the last `Encoder.begin`."""
@@ -87,10 +111,11 @@ class Work:
 class Encoder:
     """The encoder that mteb evaluates.
 
-    The temperature is set for every call, by its side. What a call returns depends on its texts, prompt and temperature
-    alone: the batches too are a function of those, so that a sweep that was interrupted gives the same numbers to the last
-    bit. A call seen before at the same temperature is not computed again: queries that keep the temperature 1, or a corpus
-    that tasks share.
+    The temperature is set for every call, by its side. What a call returns depends on its texts, prompt and temperature,
+    and on the calls before it since `begin`: the batches too are a function of those, so that a sweep that was interrupted
+    gives the same numbers to the last bit. A call seen before at the same temperature is not computed again: queries that
+    keep the temperature 1, or a corpus that tasks share. Neither is a text without a side that was seen since `begin`: a
+    classification draws its training sets from the same texts, however many it draws.
 
     Args:
         model: model to evaluate; patched while a temperature other than 1 is set, see `close`.
@@ -123,6 +148,8 @@ class Encoder:
         self._patch: Patch | None = None
         self._temperature: Schedule = 1.0
         self._embeddings, self._tokens = SizedLRU(CACHE_BYTES), SizedLRU(CACHE_BYTES // 2)
+        # Texts without a side since `begin`, by prompt and temperature: what was encoded, and each text's place there.
+        self._known: dict[tuple[str, str], tuple[Encoded, dict[str, int]]] = {}
 
     def prove(self, temperatures: Sequence[Schedule]) -> None:
         """Put every temperature into the model once, or raise what `patch` raises: before the work, not in the middle.
@@ -142,6 +169,7 @@ class Encoder:
         """Set the temperature, and count from zero."""
         self._temperature = temperature
         self.work = Work()
+        self._known.clear()
 
     def close(self) -> None:
         """Leave the model as it was."""
@@ -161,24 +189,16 @@ class Encoder:
     ) -> Embeddings:
         """Return the embeddings (n, d) of mteb's inputs, in float32."""
         texts = list(map(str, inputs.dataset["text"][:]))  # a slice is read at once, a column row by row
+        ids = inputs.dataset["id"][:] if "id" in inputs.dataset.column_names else None
         side = prompt_type.value if prompt_type else None
         prompt = self._prompt(task_metadata, prompt_type)
-        key = hashlib.sha256("\0".join([side or "", prompt, *texts]).encode()).hexdigest()
-        tokens = self._tokens.get_or(
-            f"count {key}", lambda: count_tokens(self.model, texts, prompt), lambda found: 40 * len(found)
-        )
-        ids = inputs.dataset["id"][:] if "id" in inputs.dataset.column_names else None
-        self.work.requests.append(Request(side, prompt, texts, ids, tokens))
-        pieces = self._pieces(texts, tokens, prompt, key)
-        self.work.texts_cut += sum(count > self._limit for count in pieces.tokens)
-        self.work.tokens_asked += sum(min(count, self._limit) for count in pieces.tokens)
         temperature = self._temperature if self._apply_to in ("both", side) else 1.0
         self._set(temperature)
-        return self._embeddings.get_or(
-            f"{temperature_label(temperature)} {key}",
-            lambda: average(self._encode(pieces.texts, pieces.tokens, prompt, side, key), pieces.numbers),
-            lambda found: found.nbytes,
-        )
+        found = self._known_or_new(texts, prompt, side, temperature_label(temperature))
+        self.work.requests.append(Request(side, prompt, texts, ids, found.tokens.tolist()))
+        self.work.texts_cut += int((found.cut_off > 0).sum())
+        self.work.tokens_asked += int(found.read.sum())
+        return found.embeddings
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
         """Return the similarities (n, m) as the model's authors define them."""
@@ -209,66 +229,123 @@ class Encoder:
             found = self.model.prompts[self.model.default_prompt_name]
         return found or ""
 
-    def _pieces(self, texts: list[str], tokens: list[int], prompt: str, key: str) -> Pieces:
-        """Return the texts as the model is to read them: whole, or the long ones in pieces."""
-        most = self._chunk_tokens
-        if most is None or max(tokens, default=0) <= most:
-            return Pieces(texts, tokens, [1] * len(texts))
-        return self._tokens.get_or(
-            f"cut {key}",
-            lambda: pieces_of(self.model, texts, tokens, most, prompt),
-            lambda found: sum(40 + len(piece) for piece in found.texts),
+    def _known_or_new(self, texts: list[str], prompt: str, side: str | None, label: str) -> Encoded:
+        """Return encoded texts, each different one read once."""
+        before = self._known.get((prompt, label)) if side is None else None
+        place = before[1] if before else {}
+        new = [text for text in dict.fromkeys(texts) if text not in place]
+        if before and not new:
+            known = before[0]
+        else:
+            made = self._embeddings.get_or(
+                f"{label} {_hash(side, prompt, new)}",
+                lambda: self._encode(new, prompt, side),
+                lambda encoded: encoded.embeddings.nbytes,
+            )
+            known = before[0].join(made) if before else made
+            place = place | {text: len(place) + k for k, text in enumerate(new)}
+        if side is None:
+            self._known[prompt, label] = known, place
+        return known if new == texts else known.take([place[text] for text in texts])
+
+    def _encode(self, texts: list[str], prompt: str, side: str | None) -> Encoded:
+        """Let the model read texts whole, or the long ones in pieces."""
+        if self._chunk_tokens is None:
+            embeddings, tokens = self._run(texts, prompt, side)
+            read = np.minimum(tokens, self._limit)
+            return Encoded(embeddings, tokens, read, tokens - read)
+        counts = count_tokens(self.model, texts, prompt)
+        pieces = pieces_of(self.model, texts, counts, self._chunk_tokens, prompt)
+        unique = list(dict.fromkeys(pieces.texts))
+        place = {piece: k for k, piece in enumerate(unique)}
+        embeddings, _ = self._run(unique, prompt, side)
+        of_pieces = np.array(pieces.tokens, dtype=np.int64)
+        read = np.minimum(of_pieces, self._limit)
+        firsts = np.cumsum([0, *pieces.numbers[:-1]])[: len(texts)]
+        return Encoded(
+            average(embeddings[[place[piece] for piece in pieces.texts]], pieces.numbers),
+            np.array(counts, dtype=np.int64),
+            np.add.reduceat(read, firsts),
+            np.add.reduceat(of_pieces - read, firsts),
         )
 
-    def _encode(self, texts: list[str], tokens: list[int], prompt: str, side: str | None, key: str) -> Embeddings:
-        """Encode each different text once."""
-        unique = list(dict.fromkeys(texts))
-        position = {text: index for index, text in enumerate(unique)}
-        lengths = [0] * len(unique)
-        for text, count in zip(texts, tokens, strict=True):
-            lengths[position[text]] = min(count, self._limit)
-        batches = token_batches(lengths, self.batch_tokens)
+    def _run(self, texts: list[str], prompt: str, side: str | None) -> tuple[Embeddings, npt.NDArray[np.int64]]:
+        """Return the embeddings of texts, all different, and their tokens before the cut."""
         options = {"task": side} if side else {}
+        longest = 2 * _CHARACTERS * self._limit  # of what is certainly cut, the rest costs the model nothing
+        sizes = [min(len(text), longest) for text in texts]
+        order: list[int] = []
+        counts = np.zeros(len(texts), dtype=np.int64)
+        embeddings = torch.zeros(0, 0)
+        done, total = 0, sum(sizes) or 1
 
-        def prepare(batch: list[int]) -> Features:
-            some = [unique[index] for index in batch]
-            name = f"{batch[0]} {batch[-1]} {len(batch)} {self.batch_tokens} {key}"
-            return self._tokens.get_or(name, lambda: features_of(self.model, some, prompt, options), size_of)
+        def read(window: list[int]) -> Tokens:
+            some = [texts[index] for index in window]
+            return self._tokens.get_or(
+                _hash(side, prompt, some),
+                lambda: Tokens(self.model, some, prompt, options),
+                lambda tokens: tokens.nbytes,
+            )
 
-        parts: list[torch.Tensor] = []
-        done, total = 0, sum(lengths) or 1
         with torch.inference_mode():
-            for batch, features in prefetch(prepare, batches):
-                parts.append(self._forward(features, len(batch), options))
-                done += sum(lengths[index] for index in batch)
-                self.progress(done / total)
-            found = torch.cat(parts).float().cpu().numpy() if parts else np.zeros((0, 0), dtype=np.float32)
-        padded = padded_tokens(lengths, batches)
-        for work in (self.work, self.total_work):
-            work.tokens_read += sum(lengths)
-            work.tokens_padded += padded
-        order = np.empty(len(unique), dtype=np.int64)
-        order[[index for batch in batches for index in batch]] = np.arange(len(unique))
-        embeddings: Embeddings = found[order[[position[text] for text in texts]]]
-        return embeddings
+            for window, tokens in prefetch(read, windows(sizes, _BATCHES * _CHARACTERS * self.batch_tokens), depth=2):
+                counts[window] = tokens.uncut
+                for batch, made in self._batches(tokens, options):
+                    if not order:
+                        pinned = made.device.type == "cuda"
+                        embeddings = torch.empty(len(texts), made.shape[1], pin_memory=pinned)
+                    # Nothing waits for the device before the last batch.
+                    embeddings[len(order) : len(order) + len(batch)].copy_(made.float(), non_blocking=True)
+                    order += [window[index] for index in batch]
+                    done += sum(sizes[window[index]] for index in batch)
+                    self.progress(done / total)
+            if embeddings.is_pinned():
+                torch.cuda.synchronize()
+        found = np.empty(embeddings.shape, dtype=np.float32)
+        found[order] = embeddings.numpy()
+        return found, counts
 
-    def _forward(self, features: Features, texts: int, options: Features) -> torch.Tensor:
-        """Run one batch; halve it where memory does not suffice."""
-        device = self.model.device
+    def _batches(self, tokens: Tokens, options: Features) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Yield the batches of a window with their embeddings; smaller ones from the first on that does not fit."""
+        waiting = token_batches(tokens.lengths.tolist(), self.batch_tokens)
+        while waiting:
+            batch = waiting[0]
+            lengths = tokens.lengths[batch]
+            padded = len(batch) * int(lengths.max())
+            made = self._forward(tokens.batch(batch), options)
+            if made is None:
+                self._shrink(len(batch), padded)
+                left = [index for one in waiting for index in one]
+                again = token_batches(tokens.lengths[left].tolist(), self.batch_tokens)
+                waiting = [[left[index] for index in one] for one in again]
+                continue
+            for work in (self.work, self.total_work):
+                work.tokens_read += int(lengths.sum())
+                work.tokens_padded += padded
+            yield waiting.pop(0), made
+
+    def _forward(self, features: Features, options: Features) -> torch.Tensor | None:
+        """Return the embeddings of a batch, or None if memory does not suffice."""
         try:
-            found: torch.Tensor = self.model(on_device(features, device), **options)["sentence_embedding"]
-            return found if self.model.truncate_dim is None else found[:, : self.model.truncate_dim]
+            found: torch.Tensor = self.model(on_device(features, self.model.device), **options)["sentence_embedding"]
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            if texts == 1:
-                raise MemoryError(
-                    f"out of memory on {device} with a single text: set a smaller max_seq_length than {self._limit}, or "
-                    "dtype float16 or bfloat16"
-                ) from error
+            return None
+        return found if self.model.truncate_dim is None else found[:, : self.model.truncate_dim]
+
+    def _shrink(self, texts: int, padded: int) -> None:
+        """Have smaller batches from now on: half of one that did not fit."""
+        device = self.model.device
+        if texts == 1:
+            raise MemoryError(
+                f"out of memory on {device} with a single text: set a smaller max_seq_length than {self._limit}, or "
+                "dtype float16 or bfloat16"
+            )
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        self.batch_tokens = max(1, self.batch_tokens // 2)
-        half = texts // 2
-        first, second = (part_of(features, texts, part) for part in (slice(half), slice(half, None)))
-        return torch.cat([self._forward(first, half, options), self._forward(second, texts - half, options)])
+        self.batch_tokens = max(1, padded // 2)
+
+
+def _hash(side: str | None, prompt: str, texts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join([side or "", prompt, *texts]).encode()).hexdigest()

@@ -30,33 +30,15 @@ def features_of(
     return features if length is None else {**features, "prompt_length": length}
 
 
-def part_of(features: Features, texts: int, part: slice) -> Features:
-    """Return the features of some of a batch's texts.
-
-    >>> part_of({"input_ids": torch.tensor([[1, 2], [3, 4]]), "prompt_length": 1}, 2, slice(1))
-    {'input_ids': tensor([[1, 2]]), 'prompt_length': 1}
-    """
-    return {
-        name: value[part] if isinstance(value, torch.Tensor) and value.shape[:1] == (texts,) else value
-        for name, value in features.items()
-    }
-
-
-def size_of(features: Features) -> int:
-    """Return the bytes of a batch's tensors.
-
-    >>> size_of({"input_ids": torch.zeros(2, 3, dtype=torch.long), "prompt_length": 1})
-    48
-    """
-    return sum(value.nbytes for value in features.values() if isinstance(value, torch.Tensor))
-
-
 def on_device(features: Features, device: torch.device) -> Features:
-    """Return the features with their tensors on a device."""
-    return {
-        name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-        for name, value in features.items()
-    }
+    """Return the features with their tensors on a device, which a GPU copies while it computes."""
+
+    def moved(value: torch.Tensor) -> torch.Tensor:
+        if device.type == "cuda" and not value.is_cuda:
+            value = value.pin_memory()  # only such memory is copied without waiting
+        return value.to(device, non_blocking=True)
+
+    return {name: moved(value) if isinstance(value, torch.Tensor) else value for name, value in features.items()}
 
 
 def count_tokens(model: "SentenceTransformer", texts: Sequence[str], prompt: str = "") -> list[int]:

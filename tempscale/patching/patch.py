@@ -125,8 +125,8 @@ def patch(model: nn.Module, temperature: Schedule, *, layers: Layers | None = No
 
     S is the complete logit, the attention mask excepted. Active at once. Below 1 attention gets sharper, above 1 more
     uniform; at 1 the model is bit-identical to the unpatched one. The sites are proved on a small padded batch before the
-    model is changed: every logit must be, to the last bit, what it is when divided inside softmax. So a patch without
-    effect, or with half of it, cannot go unnoticed.
+    model is changed: every logit and every output of attention must be, to the last bit, what they are when the logits are
+    divided inside softmax (`tempscale.patching.proof`). So a patch without effect, or with half of it, cannot go unnoticed.
 
     Args:
         model: transformers model, or any module around one, such as a SentenceTransformer.

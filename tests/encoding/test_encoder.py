@@ -1,5 +1,6 @@
 """The encoder: the embeddings of sentence-transformers, in other batches, and none computed twice."""
 
+import contextlib
 import threading
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from support.evaluation import WORDS, write_model
 
 import tempscale
 from tempscale import LogLength, PerLayer, patch
-from tempscale.encoding.batching import padded_tokens, prefetch, token_batches
+from tempscale.encoding.batching import LEAST, prefetch, token_batches, windows
 from tempscale.encoding.encoder import Encoder, SizedLRU
 
 TEXTS = [" ".join(WORDS[k % 70 : k % 70 + n]) for k, n in enumerate([3, 60, 1, 9, 30, 2, 9, 61, 14, 5] * 4)] + [""]
@@ -97,6 +98,35 @@ def test_nothing_is_read_twice(model):
         )
         assert encoder.work.tokens_asked == 3 * sum(len(text.split()) + 2 for text in TEXTS)
     encoder.close()
+
+
+def test_training_sets_drawn_from_the_same_texts_are_read_once(model):
+    encoder, rng = Encoder(model), np.random.default_rng(0)
+    distinct = sum(len(text.split()) + 2 for text in set(TEXTS))
+    for temperature in (1.0, 0.5):
+        encoder.begin(temperature)
+        with patch(model, temperature) if temperature != 1 else contextlib.nullcontext():
+            expected = dict(zip(TEXTS, model.encode(TEXTS), strict=True))
+        draws = [[TEXTS[k] for k in rng.choice(len(TEXTS), 30)] for _ in range(20)]
+        for texts in draws:
+            found = encode(encoder, texts)
+            np.testing.assert_allclose(found, np.stack([expected[text] for text in texts]), atol=2e-5)
+        assert encoder.work.tokens_read == distinct
+        assert encoder.work.tokens_asked == sum(len(text.split()) + 2 for texts in draws for text in texts)
+    encoder.close()
+
+
+def test_what_was_drawn_before_is_as_after_an_interruption(model):
+    """A unit that is run alone gives the bits that it gives after another."""
+    draws = [TEXTS[3:17], TEXTS[10:], TEXTS[:20], TEXTS[3:17]]
+    alone, after = Encoder(model), Encoder(model)
+    after.begin(1.0)
+    for texts in reversed(draws):
+        encode(after, texts)
+    for encoder in (alone, after):
+        encoder.begin(1.0)
+    for texts in draws:
+        assert np.array_equal(encode(alone, texts), encode(after, texts))
 
 
 def test_embeddings_do_not_depend_on_what_was_encoded_before(model):
@@ -202,13 +232,21 @@ class Small:
         return self.forward(features, **kwargs)
 
 
-def test_out_of_memory_takes_smaller_batches(model, monkeypatch):
-    expected = model.encode(TEXTS)
-    small = Small(model, 64, monkeypatch)
-    encoder = Encoder(model, batch_tokens=1024)
-    np.testing.assert_allclose(encode(encoder, TEXTS), expected, atol=2e-5)
-    assert small.refused
-    assert encoder.batch_tokens < 1024, "later calls start smaller"
+def test_out_of_memory_takes_smaller_batches_once(model, monkeypatch):
+    texts = [" ".join(WORDS[k : k + 30]) for k in range(40)]
+    expected, expected_of_all = model.encode(texts), model.encode(TEXTS)
+    small = Small(model, 500, monkeypatch)
+    encoder = Encoder(model, batch_tokens=800)
+    np.testing.assert_allclose(encode(encoder, texts), expected, atol=2e-5)
+    assert small.refused == 1, "half of what did not fit is taken for all that follows"
+    assert encoder.batch_tokens == 400
+    encoder.begin(0.5)
+    encode(encoder, texts)
+    encoder.close()
+    assert small.refused == 1, "and remembered"
+    assert encoder.total_work.tokens_read == 2 * 40 * 32, "nothing was read twice"
+    small.most = 64
+    np.testing.assert_allclose(encode(Encoder(model, batch_tokens=1024), TEXTS), expected_of_all, atol=2e-5)
     small.most = 40
     with pytest.raises(
         MemoryError, match=r"out of memory on cpu with a single text: set a smaller max_seq_length than 64"
@@ -235,6 +273,20 @@ def test_batches(lengths, budget):
         assert lengths[batch[0]] == longest
     firsts = [lengths[batch[0]] for batch in batches]
     assert firsts == sorted(firsts, reverse=True), "what does not fit fails at once"
+
+
+def padded_tokens(lengths, batches):
+    return sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
+
+
+@given(st.lists(st.integers(0, 5000), max_size=3000), st.integers(1, 100_000))
+def test_windows(sizes, budget):
+    found = windows(sizes, budget)
+    assert sorted(index for window in found for index in window) == list(range(len(sizes)))
+    for window in found:
+        assert len(window) <= LEAST or len(window) * sizes[window[0]] <= budget
+        assert sizes[window[0]] == max(sizes[index] for index in window)
+    assert all(len(window) >= LEAST for window in found[:-1])
 
 
 def test_padding_is_little_where_there_are_many_texts():

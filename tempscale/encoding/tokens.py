@@ -1,0 +1,110 @@
+"""The tokens of many texts, made once, in parallel and as arrays, and taken in batches."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tempscale.encoding.features import Features, count_tokens, features_of
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+_MADE_HERE = {"input_ids", "token_type_ids", "attention_mask"}
+_SAMPLE = 8
+
+
+class Tokens:
+    """What a model reads of some texts, batch by batch.
+
+    `SentenceTransformer.encode` tokenises batch by batch, which says nothing about how long a text was before it was cut,
+    and spends as much time on lists of Python as on tokens. Here the tokenizer is called directly, for all texts at once,
+    as the model itself has set it up. Some texts are read both ways; where they differ in any number the model has its own
+    way of reading, and keeps it.
+
+    Args:
+        model: model that reads.
+        texts: texts without the prompt.
+        prompt: prompt put in front of each.
+        options: options such as the side, as for `features_of`.
+
+    Attributes:
+        uncut: (n,) tokens of each text before it is cut, with prompt and special tokens.
+        lengths: (n,) tokens that the model reads of it.
+
+    >>> from tempscale import load_model
+    >>> tokens = Tokens(load_model("minilm", max_seq_length=5), ["a text", "a text that is longer"])
+    >>> tokens.uncut.tolist(), tokens.lengths.tolist()
+    ([4, 7], [4, 5])
+    >>> tokens.batch([0, 1])["attention_mask"].tolist()
+    [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+    """
+
+    def __init__(
+        self,
+        model: "SentenceTransformer",
+        texts: Sequence[str],
+        prompt: str = "",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._model, self._texts, self._prompt, self._options = model, texts, prompt, options
+        if not (getattr(model.tokenizer, "is_fast", False) and self._read()):
+            limit = model.max_seq_length
+            self._arrays: dict[str, npt.NDArray[np.int32]] = {}
+            self.uncut = np.array(count_tokens(model, texts, prompt), dtype=np.int64)
+            self.lengths = np.minimum(self.uncut, limit) if limit else self.uncut
+
+    def _read(self) -> bool:
+        """Call the tokenizer; return whether that gives what the model reads."""
+        tokenizer = self._model.tokenizer
+        sample = self._sample()
+        self._like = features_of(self._model, [self._texts[k] for k in sample], self._prompt, self._options)
+        tensors = {name: value for name, value in self._like.items() if isinstance(value, torch.Tensor)}
+        if not {"input_ids", "attention_mask"} <= tensors.keys() <= _MADE_HERE:
+            return False
+        backend = tokenizer.backend_tokenizer  # which cuts now as the model has it cut
+        backend.no_padding()
+        encodings = backend.encode_batch([self._prompt + text.strip() for text in self._texts])
+        added = backend.num_special_tokens_to_add(False)
+        self.lengths = np.array([len(one) for one in encodings], dtype=np.int64)
+        self.uncut = self.lengths + [sum(len(part) - added for part in one.overflowing) for one in encodings]
+        self._starts = np.cumsum([0, *self.lengths])
+        self._arrays = {"input_ids": np.array([id_ for one in encodings for id_ in one.ids], dtype=np.int32)}
+        if "token_type_ids" in tensors:
+            types = [type_ for one in encodings for type_ in one.type_ids]
+            self._arrays["token_type_ids"] = np.array(types, dtype=np.int32)
+        made = self.batch(sample)
+        return all(torch.equal(made[name], value) for name, value in tensors.items())
+
+    def _sample(self) -> list[int]:
+        """Return some texts: the shortest and the longest, with white space around them, and others."""
+        texts = self._texts
+        by_length = sorted(range(len(texts)), key=lambda k: len(texts[k]))
+        spaced = [k for k in by_length if texts[k] != texts[k].strip()][:2]
+        step = max(1, len(texts) // _SAMPLE)
+        return list(dict.fromkeys([by_length[-1], by_length[0], *spaced, *range(0, len(texts), step)]))[:_SAMPLE]
+
+    def batch(self, indices: Sequence[int]) -> Features:
+        """Return the features of some of the texts, padded to the longest."""
+        if not self._arrays:
+            return features_of(self._model, [self._texts[k] for k in indices], self._prompt, self._options)
+        tokenizer = self._model.tokenizer
+        lengths = self.lengths[list(indices)]
+        places = np.arange(lengths.max())
+        left = tokenizer.padding_side == "left"
+        real = places >= (lengths.max() - lengths)[:, None] if left else places < lengths[:, None]
+        padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+        made = dict(self._like)
+        for name, array in self._arrays.items():
+            filled = np.full(real.shape, padding[name], dtype=np.int64)
+            filled[real] = np.concatenate([array[self._starts[k] : self._starts[k + 1]] for k in indices])
+            made[name] = torch.from_numpy(filled)
+        return {**made, "attention_mask": torch.from_numpy(real.astype(np.int64))}
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that they take, in bytes."""
+        arrays = (*self._arrays.values(), self.lengths, self.uncut)
+        return sum(array.nbytes for array in arrays) + sum(len(text) for text in self._texts)
