@@ -246,7 +246,7 @@ class Encoder:
             place = place | {text: len(place) + k for k, text in enumerate(new)}
         if side is None:
             self._known[prompt, label] = known, place
-        return known if new == texts else known.take([place[text] for text in texts])
+        return known if list(place) == texts else known.take([place[text] for text in texts])
 
     def _encode(self, texts: list[str], prompt: str, side: str | None) -> Encoded:
         """Let the model read texts whole, or the long ones in pieces."""

@@ -2,7 +2,24 @@
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from datasets import Dataset
+
+
+class Column(list[Any]):
+    """A list of numbers that is an array already where NumPy wants one, which metrics do a hundred times over.
+
+    >>> import numpy as np
+    >>> labels = Column([3, 1, 2])
+    >>> labels == [3, 1, 2], np.asarray(labels) is np.asarray(labels)
+    (True, True)
+    """
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if "array" not in vars(self):
+            self.array = np.array(list(self))
+        return self.array.astype(dtype, copy=bool(copy)) if dtype or copy else self.array
 
 
 class ReadOnce(Dataset):  # type: ignore[misc]  # datasets is untyped here
@@ -18,7 +35,8 @@ class ReadOnce(Dataset):  # type: ignore[misc]  # datasets is untyped here
         kept = self.__dict__.setdefault("_tempscale_columns", {})
         at = self._fingerprint, key  # a copy that was changed since has another fingerprint
         if at not in kept:
-            kept[at] = super().__getitem__(key)[:]
+            values = super().__getitem__(key)[:]
+            kept[at] = Column(values) if isinstance(values, list) else values
         return kept[at]
 
     def select(self, *args: Any, **kwargs: Any) -> Any:

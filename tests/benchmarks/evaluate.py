@@ -1,15 +1,17 @@
-"""What evaluate costs, in three tables.
+"""What evaluate costs, in three parts; each line is printed when it is known.
 
     python tests/benchmarks/evaluate.py --data-dir DIR [--overhead Banking77Classification,SciFact]
-        [--tasks STSBenchmark,LEMBQMSumRetrieval] [--device cuda] [--temperatures 1.0,0.9,0.8,0.7] [--dtype bfloat16]
-        [--threads 1] [--texts 400] [--repetitions 5] [--model minilm]
+        [--units ImdbClassification] [--texts 400] [--sweeps STSBenchmark,LEMBQMSumRetrieval]
+        [--temperatures 1.0,0.9,0.8,0.7] [--device cuda] [--dtype float16] [--batch-tokens 131072] [--threads 1]
+        [--model minilm]
 
 Overhead: units whose forward pass is replaced by random vectors, on a CPU, with what scikit-learn's fits and the tokenizer
-take of it. Throughput: all that the encoder does for long texts, against the model's forward pass alone on the same batches,
-tokenised before. Sweep: several temperatures at once, against mteb with sentence-transformers' defaults, once for each.
+take of it. Units: what a unit takes, at the first temperature and at the next ones, against the model's forward pass alone
+on the same batches, which are on the device already; --texts limits the test set. Sweeps: several temperatures at once,
+against mteb with sentence-transformers' defaults, once for each. An empty list of tasks skips a part.
 
-Ratios within one run; sides that are compared take turns. Seconds are those of the process (CPU time of all its threads), so
-that a busy machine does not change them; with --device other than cpu they are wall time.
+Ratios within one run; sides that are compared take turns. Seconds are those of the process (CPU time of all its threads),
+so that a busy machine does not change them; with --device other than cpu they are wall time.
 """
 
 import argparse
@@ -20,22 +22,19 @@ import os
 import statistics
 import tempfile
 import time
+import unittest.mock
 import warnings
-from types import SimpleNamespace
 
 import mteb
 import torch
-from datasets import Dataset
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
-from rich.console import Console
-from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 
 import tempscale
-from tempscale.encoding import encoder as encoder_module
-from tempscale.encoding.batching import token_batches
 from tempscale.encoding.encoder import Encoder
-from tempscale.encoding.features import count_tokens, features_of, on_device
+from tempscale.encoding.features import on_device
+from tempscale.encoding.tokens import Tokens
+from tempscale.evaluation.columns import read_once
 from tempscale.evaluation.plan import Plan, Session
 from tempscale.evaluation.run import run_unit
 from tempscale.evaluation.tasks import find_parts
@@ -78,28 +77,28 @@ def sweep(options, name, temperatures):
         return tempscale.evaluate(options.model, name, temperatures, out=out, **arguments)
 
 
-def compare_sweeps(options, console):
-    table = Table("task", "texts' tokens", "defaults, s", "sweep, s", "defaults / sweep", title="Four temperatures")
-    for name in options.tasks.split(","):
+def compare_sweeps(options):
+    row("sweep of", "tokens", "defaults, s", "sweep, s", "defaults / sweep")
+    for name in filter(None, options.sweeps.split(",")):
         before, defaults = 0.0, {}
-        for temperature in options.temperatures[:2]:
+        middle = len(options.temperatures) // 2
+        for place, temperature in enumerate(options.temperatures):
+            if place == middle:
+                after, found = seconds(functools.partial(sweep, options, name, options.temperatures), options.device)
             took, defaults[temperature] = seconds(
                 functools.partial(by_default, options, name, temperature), options.device
             )
             before += took
-        after, found = seconds(functools.partial(sweep, options, name, options.temperatures), options.device)
-        for temperature in options.temperatures[2:]:
-            took, defaults[temperature] = seconds(
-                functools.partial(by_default, options, name, temperature), options.device
-            )
-            before += took
+        tokens = found.tokens.sum() // len(options.temperatures)
+        row(name, f"{tokens}", f"{before:.1f}", f"{after:.1f}", f"{before / after:.2f}")
         for temperature, scores in defaults.items():
             same = found[found.temperature == repr(temperature)].main_score
             difference = max(abs(one - other) for one, other in zip(same, scores, strict=True))
-            print(f"{name} at {temperature}: scores differ by {difference:.1e} at most", flush=True)
-        tokens = found.tokens.sum() // len(options.temperatures)
-        table.add_row(name, f"{tokens}", f"{before:.0f}", f"{after:.0f}", f"{before / after:.2f}")
-    console.print(table)
+            print(f"    at {temperature} scores differ by {difference:.1e} at most", flush=True)
+
+
+def row(*cells):
+    print(f"{cells[0]:40}", *(f"{cell:>18}" for cell in cells[1:]), flush=True)
 
 
 @contextlib.contextmanager
@@ -121,87 +120,66 @@ def timed(owner, name, spent):
         setattr(owner, name, function)
 
 
-def stub(self, features, texts, options):
+def stub(self, features, options):
     """Return random vectors in place of a forward pass, the same for the same batch."""
-    seed = int(features["input_ids"].sum())
-    return torch.randn(
-        texts, self.model.get_sentence_embedding_dimension(), generator=torch.Generator().manual_seed(seed)
-    )
+    generator = torch.Generator().manual_seed(int(features["input_ids"].sum()))
+    return torch.randn(len(features["input_ids"]), self.model.get_sentence_embedding_dimension(), generator=generator)
 
 
-def overhead(options, console):
-    headings = ("task", "at", "unit, s", "of it fits, s", "of it tokenizer, s")
-    table = Table(*headings, title="Units without a forward pass (CPU time; fits and tokenizer: of their threads)")
+def overhead(options):
+    row("without a forward pass", "at", "unit, s", "of it fits, s", "of it tokenizer, s")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # so that its time is that of the thread which calls it
     with contextlib.ExitStack() as stack:
         spent = collections.Counter()
-        for owner, name in (
-            (LogisticRegression, "fit"),
-            (encoder_module, "count_tokens"),
-            (encoder_module, "features_of"),
-        ):
+        for owner, name in ((LogisticRegression, "fit"), (Tokens, "__init__")):
             stack.enter_context(timed(owner, name, spent))
-        forward = Encoder._forward
-        stack.callback(setattr, Encoder, "_forward", forward)
-        Encoder._forward = stub
+        stack.enter_context(unittest.mock.patch.object(Encoder, "_forward", stub))
         model = tempscale.load_model(options.model, device="cpu")
         for name in options.overhead.split(","):
-            plan = Plan(model, [name], options.temperatures[:2], data_dir=options.data_dir)
-            with Session(plan, find_parts([name], options.data_dir)) as session:
-                for job in session.jobs:
+            with session(options, model, name) as running:
+                for job in running.jobs[:2]:
                     spent.clear()
-                    took, _ = seconds(functools.partial(run_unit, session, job), "cpu")
-                    tokenizer = spent["count_tokens"] + spent["features_of"]
-                    label = f"{name} {job.unit.subset}".removesuffix(" default")
-                    table.add_row(label, job.unit.temperature, f"{took:.2f}", f"{spent['fit']:.2f}", f"{tokenizer:.2f}")
-                    print(f"{label} at {job.unit.temperature}: {took:.2f} s", flush=True)
-    console.print(table)
+                    took, _ = seconds(functools.partial(run_unit, running, job), "cpu")
+                    row(name, job.unit.temperature, *(f"{s:.2f}" for s in (took, spent["fit"], spent["__init__"])))
 
 
-def long_texts(options):
-    (part, *_) = find_parts([options.long], options.data_dir)
-    part.load()
-    data = part.task.dataset
-    if part.has_sides:
-        return data[part.subset][part.split]["corpus"]["text"][: options.texts]
-    return [text for text in data[part.split]["text"] if len(text) > 500][: options.texts]
+def session(options, model, name):
+    plan = Plan(model, [name], options.temperatures, data_dir=options.data_dir, batch_tokens=options.batch_tokens)
+    return Session(plan, find_parts([name], options.data_dir)[:1])
 
 
-def throughput(options):
+def units(options):
+    row("unit of", "at", "tokens", "unit, s", "forward, s", "unit / forward", "tokens/s", "padding")
     model = tempscale.load_model(options.model, device=options.device, dtype=options.dtype)
-    texts = long_texts(options)
-    inputs = SimpleNamespace(dataset=Dataset.from_dict({"text": list(texts)}))
-    task = SimpleNamespace(name="", type="")
-    encoder = Encoder(model)
-    lengths = [min(count, model.max_seq_length) for count in count_tokens(model, texts)]
-    batches = token_batches(lengths, encoder.batch_tokens)
-    ready = [features_of(model, [texts[index] for index in batch]) for batch in batches]
+    for name in options.units.split(","):
+        with session(options, model, name) as running:
+            running.load(running.jobs[0].part)
+            data = running.jobs[0].part.task.dataset
+            if options.texts and not running.jobs[0].part.has_sides:
+                data["test"] = read_once(data["test"].shuffle(seed=0).select(range(options.texts)))
+            for job in running.jobs:
+                batches, forward = [], Encoder._forward
 
-    def forward():
-        with torch.inference_mode():
-            for features in ready:
-                model(on_device(features, model.device))
+                def recorded(self, features, given, batches=batches, forward=forward):
+                    batches.append((features, given))
+                    return forward(self, features, given)
 
-    def encode(encoder, temperature):
-        encoder.begin(temperature)
-        encoder.encode(inputs, task_metadata=task, hf_split="", hf_subset="")
+                with unittest.mock.patch.object(Encoder, "_forward", recorded):
+                    took, _ = seconds(functools.partial(run_unit, running, job), options.device)
+                ready = [(on_device(features, model.device), given) for features, given in batches]
 
-    forward()
-    times = {"forward": [], "first temperature": [], "next temperature": []}
-    for _ in range(options.repetitions):
-        fresh = Encoder(model)
-        times["first temperature"].append(seconds(functools.partial(encode, fresh, 1.0), options.device)[0])
-        fresh.begin(0.9)
-        fresh._set(0.9)
-        times["forward"].append(seconds(forward, options.device)[0])
-        times["next temperature"].append(seconds(functools.partial(encode, fresh, 0.9), options.device)[0])
-        fresh.close()
-    median = {name: statistics.median(values) for name, values in times.items()}
-    padding = sum(len(batch) * lengths[batch[0]] for batch in batches) / sum(lengths) - 1
-    print(f"{options.long}: {len(texts)} texts, {sum(lengths)} tokens, {padding:.1%} padding")
-    print(f"forward alone: {sum(lengths) / median['forward']:.0f} tokens/s on {model.device}, {model.dtype}")
-    for name in ("first temperature", "next temperature"):
-        print(f"{name}: throughput {median['forward'] / median[name]:.2f} of the forward pass alone")
+                def alone(ready=ready):
+                    with torch.inference_mode():
+                        for features, given in ready:
+                            model(dict(features), **given)
+
+                pure = statistics.median(seconds(alone, options.device)[0] for _ in range(options.repetitions))
+                work = running.encoder.work
+                row(
+                    *(name, job.unit.temperature, f"{work.tokens_read}", f"{took:.2f}", f"{pure:.2f}"),
+                    *(f"{took / pure:.2f}", f"{work.tokens_read / pure:.0f}"),
+                    f"{work.tokens_padded / work.tokens_read - 1:.1%}",
+                )
 
 
 def main():
@@ -209,25 +187,23 @@ def main():
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--overhead", default="Banking77Classification,STSBenchmark")
-    parser.add_argument("--tasks", default="STSBenchmark,LEMBQMSumRetrieval")
-    parser.add_argument("--long", default="ImdbClassification")
+    parser.add_argument("--units", default="ImdbClassification")
+    parser.add_argument("--sweeps", default="STSBenchmark,LEMBQMSumRetrieval")
     parser.add_argument(
         "--temperatures", type=lambda text: [float(t) for t in text.split(",")], default="1.0,0.9,0.8,0.7"
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype")
+    parser.add_argument("--batch-tokens", type=int)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--texts", type=int, default=200)
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--texts", type=int, default=400, help="of the test set of a unit; 0 for all")
+    parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
-    console = Console(width=120)
-    if options.overhead:
-        overhead(options, console)
-    throughput(options)
-    if options.tasks:
-        compare_sweeps(options, console)
+    for part, tasks in ((overhead, options.overhead), (units, options.units), (compare_sweeps, options.sweeps)):
+        if tasks:
+            part(options)
 
 
 if __name__ == "__main__":

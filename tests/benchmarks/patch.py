@@ -1,9 +1,11 @@
 """What a temperature costs: patched against unpatched, and against a plain eager softmax(S / temperature).
 
-    python tests/benchmarks/patch.py [--device cuda] [--threads 1] [--repetitions 21]
+    python tests/benchmarks/patch.py [--device cuda] [--dtype bfloat16] [--threads 1] [--repetitions 21]
 
-Ratios of medians in one run; the calls that are compared alternate, so that a busy machine slows both. Models have the size
-of all-MiniLM-L6-v2 (6 layers, width 384) and random weights; the last lines time `patch` itself on the size of BERT-base.
+Ratios of medians in one run; the calls that are compared alternate, so that a busy machine slows both. Each line is printed
+when it is known. Models have the size of all-MiniLM-L6-v2 (6 layers, width 384) and random weights; a batch is two texts on
+a CPU and 131 072 tokens on a GPU, where fewer would time the launching of kernels. The last lines time `patch` itself on the
+size of BERT-base.
 """
 
 import argparse
@@ -13,8 +15,6 @@ import time
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -32,14 +32,15 @@ SIZES = {
 }
 
 
-def build(name, implementation, device, **options):
+def build(name, implementation, device, dtype, **options):
     sizes = {"initializer_range": 0.02, "max_position_embeddings": 600, **SIZES[name], **options}
-    return architecture(name).build(implementation, **sizes).to(device)
+    return architecture(name).build(implementation, dtype, **sizes).to(device)
 
 
 def batch(n, device):
-    """Return two texts of n tokens."""
-    ids = 5 + torch.arange(2 * n, device=device).reshape(2, n) % 90
+    """Return texts of n tokens."""
+    texts = 2 if device == "cpu" else (1 << 17) // n
+    ids = 5 + torch.arange(texts * n, device=device).reshape(texts, n) % 90
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
@@ -60,10 +61,10 @@ def medians(calls, repetitions, device):
     return [statistics.median(column) for column in zip(*times, strict=True)]
 
 
-def cost(name, n, temperature, repetitions, device):
+def cost(name, n, temperature, repetitions, device, dtype):
     """Return (sources, patched / unpatched) of a model in its fastest implementation."""
     fast = "eager" if name in ("MPNet", "DeBERTa v2, v3", "Gemma 2") else "sdpa"
-    plain, patched = build(name, fast, device), build(name, fast, device)
+    plain, patched = build(name, fast, device, dtype), build(name, fast, device, dtype)
     active = patch(patched, temperature)
     inputs = batch(n, device)
     with torch.inference_mode():
@@ -72,9 +73,9 @@ def cost(name, n, temperature, repetitions, device):
     return sources, after / before
 
 
-def eager_cost(n, repetitions, device):
+def eager_cost(n, repetitions, device, dtype):
     """Return plain eager softmax(S / temperature) / patched SDPA, on BERT."""
-    patched, eager = build("BERT", "sdpa", device), build("BERT", "eager", device)
+    patched, eager = (build("BERT", implementation, device, dtype) for implementation in ("sdpa", "eager"))
     patch(patched, 0.8)
     softmax = torch.nn.functional.softmax
     inputs = batch(n, device)
@@ -96,21 +97,27 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=21)
+    parser.add_argument("--dtype", default="float32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    arguments = options.repetitions, options.device
-    console = Console()
+    arguments = options.repetitions, options.device, getattr(torch, options.dtype)
     lengths = (32, 128, 512)
-    table = Table("model", "divided", *(f"{n} tokens" for n in lengths), title="patched / unpatched, medians")
+    print("patched / unpatched, medians of", *lengths, "tokens")
     for temperature in (0.8, LogLength(16)):
         for name in SIZES:
-            found = [cost(name, n, temperature, *arguments) for n in lengths]
             label = name if temperature == 0.8 else f"{name}, by length"
-            table.add_row(label, found[0][0], *(f"{ratio:.2f}" for _, ratio in found))
-    table.add_row("eager BERT / patched", "", *(f"{eager_cost(n, *arguments):.2f}" for n in lengths))
-    console.print(table)
+            print(f"{label:28}", end="", flush=True)
+            for n in lengths:
+                sources, ratio = cost(name, n, temperature, *arguments)
+                print(f"{ratio:8.2f}", end="", flush=True)
+            print(f"  divided: {sources}", flush=True)
+    print(f"{'eager BERT / patched':28}", end="")
+    for n in lengths:
+        print(f"{eager_cost(n, *arguments):8.2f}", end="", flush=True)
+    print()
 
-    base = build("BERT", "sdpa", options.device, hidden_size=768, num_hidden_layers=12, intermediate_size=3072)
+    sizes = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072}
+    base = build("BERT", "sdpa", *arguments[1:], **sizes)
     active = patch(base, 0.9)
     calls = {
         "patch, all layers": lambda: patch(base, 0.9).remove(),

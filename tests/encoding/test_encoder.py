@@ -107,7 +107,7 @@ def test_training_sets_drawn_from_the_same_texts_are_read_once(model):
         encoder.begin(temperature)
         with patch(model, temperature) if temperature != 1 else contextlib.nullcontext():
             expected = dict(zip(TEXTS, model.encode(TEXTS), strict=True))
-        draws = [[TEXTS[k] for k in rng.choice(len(TEXTS), 30)] for _ in range(20)]
+        draws = [TEXTS[:9], TEXTS[9:17], *([TEXTS[k] for k in rng.choice(len(TEXTS), 30)] for _ in range(20)), TEXTS]
         for texts in draws:
             found = encode(encoder, texts)
             np.testing.assert_allclose(found, np.stack([expected[text] for text in texts]), atol=2e-5)
