@@ -1,6 +1,7 @@
 """The tokens of many texts, made once, in parallel and as arrays, and taken in batches."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,12 +72,14 @@ class Tokens:
         self.lengths = np.array([len(one) for one in encodings], dtype=np.int64)
         self.uncut = self.lengths + [sum(len(part) - added for part in one.overflowing) for one in encodings]
         self._starts = np.cumsum([0, *self.lengths])
-        self._arrays = {"input_ids": np.array([id_ for one in encodings for id_ in one.ids], dtype=np.int32)}
-        if "token_type_ids" in tensors:
-            types = [type_ for one in encodings for type_ in one.type_ids]
-            self._arrays["token_type_ids"] = np.array(types, dtype=np.int32)
+        self._arrays = {"input_ids": self._flat(one.ids for one in encodings)}
+        if tensors.get("token_type_ids", torch.zeros(1)).any():
+            self._arrays["token_type_ids"] = self._flat(one.type_ids for one in encodings)
         made = self.batch(sample)
         return all(torch.equal(made[name], value) for name, value in tensors.items())
+
+    def _flat(self, lists: Iterable[list[int]]) -> npt.NDArray[np.int32]:
+        return np.fromiter(itertools.chain.from_iterable(lists), dtype=np.int32, count=self._starts[-1])
 
     def _sample(self) -> list[int]:
         """Return some texts: the shortest and the longest, with white space around them, and others."""
@@ -96,12 +99,14 @@ class Tokens:
         left = tokenizer.padding_side == "left"
         real = places >= (lengths.max() - lengths)[:, None] if left else places < lengths[:, None]
         padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-        made = dict(self._like)
-        for name, array in self._arrays.items():
-            filled = np.full(real.shape, padding[name], dtype=np.int64)
-            filled[real] = np.concatenate([array[self._starts[k] : self._starts[k + 1]] for k in indices])
-            made[name] = torch.from_numpy(filled)
-        return {**made, "attention_mask": torch.from_numpy(real.astype(np.int64))}
+        made = {"attention_mask": real.astype(np.int64)}
+        for name in self._like.keys() & padding.keys():
+            made[name] = np.full(real.shape, padding[name], dtype=np.int64)
+            array = self._arrays.get(name)  # types of a single text are all zero but in a few models
+            made[name][real] = (
+                0 if array is None else np.concatenate([array[self._starts[k] : self._starts[k + 1]] for k in indices])
+            )
+        return {**self._like, **{name: torch.from_numpy(array) for name, array in made.items()}}
 
     @property
     def nbytes(self) -> int:

@@ -7,11 +7,11 @@ import numpy.typing as npt
 from datasets import Dataset
 
 
-class Column(list[Any]):
-    """A list of numbers that is an array already where NumPy wants one, which metrics do a hundred times over.
+class Labels(list[int]):
+    """A list of integers that is an array already where NumPy wants one, which metrics do a hundred times over.
 
     >>> import numpy as np
-    >>> labels = Column([3, 1, 2])
+    >>> labels = Labels([3, 1, 2])
     >>> labels == [3, 1, 2], np.asarray(labels) is np.asarray(labels)
     (True, True)
     """
@@ -36,7 +36,8 @@ class ReadOnce(Dataset):  # type: ignore[misc]  # datasets is untyped here
         at = self._fingerprint, key  # a copy that was changed since has another fingerprint
         if at not in kept:
             values = super().__getitem__(key)[:]
-            kept[at] = Column(values) if isinstance(values, list) else values
+            of_integers = isinstance(values, list) and all(type(value) is int for value in values)
+            kept[at] = Labels(values) if of_integers else values
         return kept[at]
 
     def select(self, *args: Any, **kwargs: Any) -> Any:
