@@ -105,7 +105,7 @@ def readable(frame: "pd.DataFrame") -> dict[str, list[tuple[str, ...]]]:
         task = " ".join(part for part in (row["task"], *_unless_default(row)) if part)
         if row["against"] != row["model"]:
             title += f", against {row['against']}"
-        setting = Setting(row["temperature"], row["layers"], row["apply_to"], row["chunk_tokens"])
+        setting = Setting(row["temperature"], row["layers"], row["apply_to"], row["remedy"])
         known = row["low"] == row["low"]
         models.setdefault(title, []).append(
             (

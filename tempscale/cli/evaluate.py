@@ -66,7 +66,8 @@ def evaluate(
     """Evaluate a model on MTEB tasks at several temperatures.
 
     Finished units (a split and subset of a task at one temperature) are kept in the folder and never run twice: after an
-    interruption the same command resumes. tempscale compare says which differences are real.
+    interruption the same command resumes, and two that run at once share the work. tempscale compare says which differences
+    are real.
     """
     from tempscale.evaluation.evaluate import PlanError
     from tempscale.evaluation.evaluate import evaluate as evaluate_tasks

@@ -60,7 +60,7 @@ COLUMNS = [
     "temperature",
     "layers",
     "apply_to",
-    "chunk_tokens",
+    "remedy",
     "metric",
     "items",
     "choice",
@@ -90,9 +90,9 @@ def compare(
 ) -> "pd.DataFrame":
     """Compare every setting in a store with the baseline temperature, on the same items.
 
-    A setting is a temperature or schedule with the layers and the side it applies to, and the length of the pieces that
-    texts are read in, if they are. It is compared only with the same model, data, max_seq_length and dtype, texts read
-    whole. Intervals are percentile bootstrap intervals over items (queries, pairs, rows), p-values those of the paired
+    A setting is a temperature or schedule with the layers and the side it applies to, and a remedy for long texts if there
+    is one, such as reading them in pieces. It is compared only with the same model, data, max_seq_length and dtype, without
+    a remedy. Intervals are percentile bootstrap intervals over items (queries, pairs, rows), p-values those of the paired
     randomisation test (`tempscale.statistics.paired`). Corpora and tasks are fixed: nothing is said about other tasks.
 
     Args:

@@ -77,7 +77,7 @@ def cells(
 ) -> Iterator[Cell]:
     """Yield the cells of one model; `units` are its rows of `store.units()`.
 
-    The baseline reads texts whole. At temperature 1, where attention is untouched, layers and side do not matter; another
+    The baseline has no remedy. At temperature 1, where attention is untouched, layers and side do not matter; another
     baseline is matched on both. With the rows of another model as `against` the baseline is that model's, and the results
     of this one at the baseline temperature are a setting as well. If there are several, the one with the same
     max_seq_length and dtype is taken.
@@ -91,14 +91,12 @@ def cells(
     """
     where = [] if baseline == 1 else ["layers", "apply_to"]
     candidates = units if against is None else against
-    is_baseline = candidates.temperature.map(lambda label: as_number(label) == baseline) & (
-        candidates.chunk_tokens == 0
-    )
+    is_baseline = candidates.temperature.map(lambda label: as_number(label) == baseline) & (candidates.remedy == "")
     model = candidates.model.iloc[0]
     _check(candidates, is_baseline, baseline, alone=against is None)
     bases = candidates[is_baseline].sort_values(["layers", "apply_to"])
     settings = units[~is_baseline] if against is None else units
-    by_layers = settings.sort_values(["layers", "apply_to", "chunk_tokens"])
+    by_layers = settings.sort_values(["layers", "apply_to", "remedy"])
     for key, others in by_layers.groupby([*CELL, *where]):
         others = others.iloc[np.argsort(others.temperature.map(_order), kind="stable")]
         first = bases[(bases[[*CELL, *where]] == list(key)).all(axis=1)]
@@ -118,7 +116,7 @@ def _the_one(bases: "pd.DataFrame", others: "pd.DataFrame") -> "pd.Series[str]":
     length_and_dtype = ["max_seq_length", "dtype"]
     same = bases[(bases[length_and_dtype] == others[length_and_dtype].iloc[0]).all(axis=1)]
     found = bases if same.empty else same
-    kinds = found[MODEL].drop_duplicates()
+    kinds = found[MODEL].drop_duplicates().sort_values(MODEL)
     if len(kinds) > 1:
         row = found.iloc[0]
         listed = "; ".join(
@@ -154,8 +152,7 @@ def _check(candidates: "pd.DataFrame", is_baseline: "pd.Series[bool]", baseline:
     """Raise ValueError without a baseline among the candidates, or, if they are all that there is, without anything else."""
     model = candidates.model.iloc[0]
     if not is_baseline.any():
-        chunks = candidates.chunk_tokens.map(lambda number: f" chunks of {number}" if number else "")
-        others = ", ".join(sorted(set(candidates.temperature + chunks)))
+        others = ", ".join(sorted(set((candidates.temperature + " " + candidates.remedy).str.rstrip())))
         raise ValueError(
             f"no results of {model} at the baseline temperature {baseline:g}, only {others}: "
             "evaluate it too, or name another baseline"

@@ -51,7 +51,7 @@ def evaluate(
 
     mteb itself evaluates, with the prompts and the pooling of the model's authors. A finished unit (a task's split and
     subset at one temperature, for one model, data and setting) is never run twice: call again to resume after an
-    interruption. `tempscale.compare` reads the results.
+    interruption, or several times at once on one machine to share the work. `tempscale.compare` reads the results.
 
     Args:
         model: "minilm", a hub id, a local folder, or a loaded SentenceTransformer, which is left as it was.

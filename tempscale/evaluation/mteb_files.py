@@ -17,8 +17,8 @@ def mteb_meta(unit: Unit) -> Any:
     varied = ("temperature", "layers", "apply_to", "max_seq_length", "dtype")
     name = unit.model if unit.model.count("/") == 1 and unit.model[0] != "/" else f"local/{Path(unit.model).name}"
     settings = {name: getattr(unit, name) for name in varied}
-    if unit.chunk_tokens:  # else the files keep the names that they had before there was a choice
-        settings["chunk_tokens"] = unit.chunk_tokens
+    if unit.remedy:  # else the files keep the names that they had before there was a choice
+        settings["remedy"] = unit.remedy
     overwrites = {"name": name, "revision": unit.model_hash, "experiment_kwargs": settings, "modalities": ["text"]}
     return ModelMeta.create_empty(overwrites=overwrites)
 

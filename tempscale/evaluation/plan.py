@@ -132,7 +132,7 @@ class Session:
                 "model_hash": model_hash(model, prompts),
                 "max_seq_length": int(model.max_seq_length or 0),
                 "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
-                "chunk_tokens": plan.chunk_tokens or 0,
+                "remedy": f"pieces({plan.chunk_tokens})" if plan.chunk_tokens else "",
             }
             self.jobs = list(_jobs(plan, parts, of_model, layers))
             self._undo = stack.pop_all()

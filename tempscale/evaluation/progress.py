@@ -51,6 +51,13 @@ class ProgressReport:
         """Say how much of the present unit is done."""
         self._bar.update(self._id, completed=self._done + share)
 
+    def wait(self, unit: Unit, other: str, seconds: float) -> None:
+        """Say that another process runs what is left, of which this unit is the first, and how long its claim lasts."""
+        self.say(
+            f"{_name(unit)} is run by {other}; waiting for it, or until its claim runs out, which is in "
+            f"{_duration(seconds)} unless that process renews it"
+        )
+
     def done(self, unit: Unit, measured: Measured) -> None:
         """Say what came out."""
         self._seconds[_part(unit)].append(measured.seconds)

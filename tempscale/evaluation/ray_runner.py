@@ -1,7 +1,7 @@
 """The units of an evaluation on a Ray cluster: every worker keeps its model; what a lost worker had is run again.
 
-Only the driver writes the store. A worker loads the plan itself, so models and data folders must have the same names on
-all nodes; a worker whose model or data differ from the driver's refuses the unit.
+Only the driver claims units and writes the store. A worker loads the plan itself, so models and data folders must have
+the same names on all nodes; a worker whose model or data differ from the driver's refuses the unit.
 """
 
 import time
@@ -106,10 +106,13 @@ class _Pool:
             done, _ = ray.wait(list(self._doing), num_returns=1, timeout=1.0)
             for ref in done:
                 self._collect(ref, waiting, sink)
-            while waiting and self._idle:
-                self._next(self._idle.pop(), waiting, sink)
+            while waiting and self._idle and self._start_next(waiting, sink):
+                pass
             if any(job for _, job in self._doing.values()):
                 self._alive = time.monotonic()
+            elif waiting and self._idle:
+                self._alive = time.monotonic()
+                sink.wait(waiting)
             elif waiting and time.monotonic() - self._alive > PATIENCE:
                 raise OSError(
                     f"no worker of the Ray cluster was ready within {PATIENCE:.0f} s: `ray status` shows what it has"
@@ -154,16 +157,17 @@ class _Pool:
                 waiting.insert(0, job)
         self._start()
 
-    def _next(self, worker: Any, waiting: list[Job], sink: ResultSink) -> None:
-        """Give a worker a unit, of the task that it has loaded if there is one."""
+    def _start_next(self, waiting: list[Job], sink: ResultSink) -> bool:
+        """Give an idle worker a unit, of the task that it has loaded if there is one; return whether there was any."""
+        worker = self._idle[-1]
         waiting.sort(key=lambda job: job.part.name != self._tasks.get(worker))
-        while waiting:
-            job = waiting.pop(0)
-            if sink.start(job):
-                self._tasks[worker] = job.part.name
-                self._doing[worker.run.remote(job.unit.id, job.part.name)] = (worker, job)
-                return
-        self._idle.append(worker)
+        job = sink.next(waiting)
+        if job is None:
+            return False
+        self._idle.pop()
+        self._tasks[worker] = job.part.name
+        self._doing[worker.run.remote(job.unit.id, job.part.name)] = (worker, job)
+        return True
 
     def close(self) -> None:
         """Stop the workers."""

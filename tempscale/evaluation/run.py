@@ -14,9 +14,11 @@ from tempscale.evaluation.plan import Job, Session
 from tempscale.evaluation.progress import ProgressReport
 from tempscale.evaluation.store import Item, Measured, Store
 
+POLL = 1.0  # seconds between two looks at what other processes have finished
+
 
 class ResultSink:
-    """Writes finished units and reports progress, for both runners.
+    """Hands out jobs, writes finished units and reports progress, for both runners.
 
     Attributes:
         failures: what went wrong, by the name of the task.
@@ -26,14 +28,33 @@ class ResultSink:
         self.report = report
         self.failures: dict[str, str] = {}
         self._store, self._out = store, out
+        self._waited_for: set[str] = set()
 
-    def start(self, job: Job) -> bool:
-        """Announce a job; or count it as done and return False, if another process has run it or its task has failed."""
-        if job.part.name in self.failures or self._store.finished(job.unit):
-            self.report.advance(job.unit)
-            return False
-        self.report.start(job.unit)
-        return True
+    def next(self, waiting: list[Job]) -> Job | None:
+        """Take the first job out of a list that no other process runs, claim it and announce it.
+
+        Jobs that another process has finished, or whose task has failed, leave the list, too. Those that another process
+        runs stay in it: None says that there are no others. Who waits holds no claim, so processes with different orders
+        do not wait for each other.
+        """
+        for job in list(waiting):
+            if job.part.name in self.failures or self._store.finished(job.unit):
+                waiting.remove(job)
+                self.report.advance(job.unit)
+            elif self._store.claim(job.unit):
+                waiting.remove(job)
+                self.report.start(job.unit)
+                return job
+        return None
+
+    def wait(self, waiting: Sequence[Job]) -> None:
+        """Give the other processes, which run all that is left, some time; say so once for each of them."""
+        for job in waiting:
+            claim = self._store.claim_of_another(job.unit)
+            if claim and claim.owner not in self._waited_for:
+                self._waited_for.add(claim.owner)
+                self.report.wait(job.unit, str(claim), claim.until - time.time())
+        time.sleep(POLL)
 
     def finish(self, job: Job, measured: Measured, items: Sequence[Item]) -> None:
         """Keep what came out."""
@@ -43,6 +64,7 @@ class ResultSink:
 
     def fail(self, job: Job, error: Exception) -> None:
         """Give a task up, and go on with the others."""
+        self._store.release(job.unit)
         self.failures[job.part.name] = str(error)
         self.report.say(f"{job.part.name}: failed, going on with the rest")
         self.report.advance(job.unit)
@@ -53,7 +75,7 @@ class ResultSink:
 
 
 def run_here(session: Session, jobs: Sequence[Job], sink: ResultSink) -> None:
-    """Run jobs one after the other, in this process."""
+    """Run jobs one after the other, in this process; those that another process runs meanwhile are left to it."""
     encoder = session.encoder
 
     def progress(share: float) -> None:
@@ -62,8 +84,12 @@ def run_here(session: Session, jobs: Sequence[Job], sink: ResultSink) -> None:
         sink.report.share((calls - 1 + share) / max(2, calls))
 
     encoder.progress = progress
-    for job in jobs:
-        if not sink.start(job):
+    waiting = list(jobs)
+    while waiting:
+        job = sink.next(waiting)
+        if job is None:
+            if waiting:
+                sink.wait(waiting)
             continue
         try:
             measured, items = run_unit(session, job)
@@ -114,6 +140,9 @@ def run_unit(session: Session, job: Job) -> tuple[Measured, list[Item]]:
         seconds=round(time.perf_counter() - start, 3),
         tokens=encoder.work.tokens_asked,
         scores=json.dumps(scores),
+        data_version=part.data_version,
+        prompts=json.dumps({request.side or "text": request.prompt for request in encoder.work.requests}),
+        cut=encoder.work.texts_cut / max(1, sum(len(request.texts) for request in encoder.work.requests)),
     )
     return measured, items
 

@@ -3,42 +3,46 @@
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
+from tempscale.evaluation import claims
+from tempscale.evaluation.migration import migrate
+
 if TYPE_CHECKING:
     import pandas as pd
 
 FILE = "results.sqlite"
-VERSION = 2
+VERSION = 3
 WAIT = 60.0  # seconds for another process to finish its transaction, which takes milliseconds
 
 
 class Setting(NamedTuple):
-    """What is varied for one model: a temperature, where it applies, and the length of pieces in tokens (0: texts whole).
+    """What is varied for one model: a temperature, where it applies, and what else is done about long texts.
 
-    All are labels, such as "0.9", "last:3" and "document".
+    All are labels, such as "0.9", "last:3", "document" and "pieces(128)"; no remedy is "".
     """
 
     temperature: str
     layers: str
     apply_to: str
-    chunk_tokens: int = 0
+    remedy: str = ""
 
     @property
     def label(self) -> str:
         """The setting for reading.
 
-        >>> Setting("0.9", "last:3", "both").label, Setting("1.0", "all", "both", 128).label
-        ('0.9 last:3 both', '1.0 chunks of 128')
+        >>> Setting("0.9", "last:3", "both").label, Setting("1.0", "all", "both", "pieces(128)").label
+        ('0.9 last:3 both', '1.0 pieces(128)')
         """
         where = " ".join((self.temperature, self.layers, self.apply_to)).removesuffix(" all both").strip()
-        return f"{where} chunks of {self.chunk_tokens}" if self.chunk_tokens else where
+        return f"{where} {self.remedy}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ class Unit:
     """A piece of work: what is evaluated, on what, and how. Any difference makes it another unit.
 
     `temperature` and `layers` are labels ("0.9", "LogLength(...)"; "all", "last:3"); `model_hash` covers weights, tokeniser,
-    configuration and prompts; `data_hash` the task's data and its revision. `chunk_tokens` is the length of the pieces that
-    longer texts are cut into (`tempscale.encoding.pieces`), 0 for texts as a whole.
+    configuration and prompts; `data_hash` the task's data and its revision. `remedy` is the label of what is done about long
+    texts besides a temperature: "pieces(128)" where they are read in pieces of at most 128 tokens
+    (`tempscale.encoding.pieces`), and "" where nothing is.
     """
 
     model: str
@@ -62,7 +67,7 @@ class Unit:
     max_seq_length: int
     dtype: str
     data_hash: str
-    chunk_tokens: int = 0
+    remedy: str = ""
 
     @property
     def id(self) -> str:
@@ -72,7 +77,7 @@ class Unit:
     @property
     def setting(self) -> Setting:
         """What is varied."""
-        return Setting(self.temperature, self.layers, self.apply_to, self.chunk_tokens)
+        return Setting(self.temperature, self.layers, self.apply_to, self.remedy)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,9 @@ class Measured:
 
     `statistic` over the items' scores gives `main_score`: "mean"; "spearman" against their targets; or "none".
     `tokens` is what the model read, `versions` a JSON object of package versions, `scores` one of all that mteb computed.
+    `data_version` names the state of the data (`tempscale.evaluation.tasks.Part`). `prompts` is a JSON object of what was
+    put in front of the texts, by side ("query", "document"; "text" where a task has no sides), and `cut` the share, 0 to 1,
+    of all texts that are longer than the model reads. These three are None in units of version 2, which did not keep them.
     """
 
     main_score: float
@@ -92,13 +100,21 @@ class Measured:
     seconds: float
     tokens: int
     scores: str = "{}"
+    data_version: str | None = None
+    prompts: str | None = None
+    cut: float | None = None
 
 
 class Item(NamedTuple):
     """One query, pair or row of a task.
 
     `tokens` is the length of its text or document before it is cut. Items with the same `cluster`, queries that share a
-    relevant document, are not independent of each other; None where all are.
+    relevant document, are not independent of each other; None where all are. `source` names the collection that it comes
+    from, where the data say so. `texts` are the ids of the two sentences of a pair, with a space between them: two pairs
+    that share a sentence share an id.
+
+    >>> Item("0", 12, 0.8, 5.0, source="headlines", texts="a1 b7").texts.split()
+    ['a1', 'b7']
     """
 
     item: str
@@ -106,6 +122,8 @@ class Item(NamedTuple):
     score: float
     target: float | None = None
     cluster: str | None = None
+    source: str | None = None
+    texts: str | None = None
 
 
 UNIT = [field.name for field in fields(Unit)]
@@ -113,9 +131,10 @@ MEASURED = [field.name for field in fields(Measured)]
 COLUMNS = ["id", *UNIT, *MEASURED, "created"]
 
 _SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS unit (id TEXT PRIMARY KEY, {", ".join([*UNIT, *MEASURED])}, created, digest);
-CREATE TABLE IF NOT EXISTS item (unit TEXT, position INTEGER, item TEXT, tokens INTEGER, score REAL, target REAL,
-    cluster TEXT, PRIMARY KEY (unit, position)) WITHOUT ROWID;
+CREATE TABLE unit (id TEXT PRIMARY KEY, {", ".join([*UNIT, *MEASURED])}, created, digest);
+CREATE TABLE item (unit TEXT, position INTEGER, item TEXT, tokens INTEGER, score REAL, target REAL, cluster TEXT,
+    source TEXT, texts TEXT, PRIMARY KEY (unit, position)) WITHOUT ROWID;
+CREATE TABLE claim (unit TEXT PRIMARY KEY, owner TEXT, until REAL);
 """
 
 
@@ -124,7 +143,12 @@ class Store:
 
     A unit and its items are written in one transaction, with a digest over all of them: a unit is there completely, or not
     at all, and one that was altered since does not count as finished. The digest of a unit is verified once for each
-    opening of the store, when it is first read. Any number of processes may use one store.
+    opening of the store, when it is first read.
+
+    Any number of processes of one machine may use a store at once, and share work by claiming units. A claim holds for as
+    long as its process lives and the store is open (`tempscale.evaluation.claims`).
+
+    A store of version 2 becomes one of version 3 when it is opened; nothing in it has to be run again.
 
     Args:
         out: folder; the database is `results.sqlite` in it.
@@ -137,6 +161,7 @@ class Store:
     >>> import tempfile
     >>> unit = Unit("minilm", "a1", "STS12", "STS", "test", "default", "0.9", "all", "both", 256, "float32", "b2")
     >>> with tempfile.TemporaryDirectory() as out, Store(out) as store:
+    ...     assert store.claim(unit)
     ...     measured = Measured(0.5, "accuracy", "mean", "cpu", "{}", "", 1.0, 9)
     ...     store.add(unit, measured, [Item("0", 9, 1.0), Item("1", 7, 0.0)])
     ...     store.finished(unit), store.items(unit.id).score.tolist(), store.units().temperature.tolist()
@@ -154,6 +179,8 @@ class Store:
         except OSError as error:
             raise OSError(f"cannot make the folder {out} ({error.strerror}): name another") from error
         self._verified: set[str] = set()
+        self._owner = claims.new_owner()
+        self._heartbeat: claims.Heartbeat | None = None
         with self._explained():
             # Autocommit: transactions are begun by hand, where they are needed.
             self._database = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
@@ -164,34 +191,57 @@ class Store:
                 raise
 
     def _prepare(self) -> None:
-        (found,) = self._database.execute("PRAGMA user_version").fetchone()
+        found = self._version()
         if found > VERSION:
             raise OSError(f"{self.path} is of version {found}, this tempscale reads {VERSION}: upgrade tempscale")
-        if 0 < found < VERSION:
+        if found == 1:
             raise OSError(
-                f"{self.path} is of version {found}, this tempscale reads {VERSION}: open it once with tempscale 0.1, which "
-                "brings it up to date, or evaluate into a new folder"
+                f"{self.path} is of version 1, this tempscale reads {VERSION}: open it once with tempscale 0.1, which "
+                "brings it up to version 2, or evaluate into a new folder"
             )
         if found == 0:
             self._database.execute("PRAGMA journal_mode = WAL")
-            with self._transaction():  # another process may do the same
-                for statement in _SCHEMA.split(";"):
-                    self._database.execute(statement)
+        if found < VERSION:
+            with self._transaction():
+                found = self._version()  # another process may have been faster
+                if found == 2:
+                    migrate(self._database)
+                elif found == 0:
+                    for statement in _SCHEMA.split(";"):
+                        self._database.execute(statement)
                 self._database.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _version(self) -> int:
+        return int(self._database.execute("PRAGMA user_version").fetchone()[0])
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
-                raise OSError(
-                    f"cannot use {self.path} ({error}): it needs a writable folder with space left; "
-                    "what was finished before is kept"
-                ) from error
-            raise OSError(
+            raise OSError(self._explanation(error)) from error
+
+    def _explanation(self, error: sqlite3.DatabaseError) -> str:
+        """Return one sentence that says what is wrong, and what to do."""
+        name = getattr(error, "sqlite_errorname", "")
+        if not isinstance(error, sqlite3.OperationalError) or "malformed" in str(error):
+            return (
                 f"{self.path} is damaged ({error}): move it away and run again, or recover it with sqlite3's .recover"
-            ) from error
+            )
+        if name == "SQLITE_ERROR":  # what was asked for is not there
+            return (
+                f"{self.path} does not hold the tables of a store ({error}): another program wrote or changed it; move it "
+                "away and run again"
+            )
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return (
+                f"cannot use {self.path} ({error}): another process has been writing for {WAIT:.0f} s; end it, or try again "
+                "when it is done"
+            )
+        return (
+            f"cannot use {self.path} ({error}): a store needs space and permission to write, also where it is only read; "
+            "make room, or copy its folder to where you may write; what was finished before is kept"
+        )
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -222,8 +272,38 @@ class Store:
         return unit_id in self._verified
 
     def _items(self, unit_id: str) -> list[tuple[Any, ...]]:
-        query = "SELECT item, tokens, score, target, cluster FROM item WHERE unit = ? ORDER BY position"
+        query = f"SELECT {', '.join(Item._fields)} FROM item WHERE unit = ? ORDER BY position"
         return self._database.execute(query, (unit_id,)).fetchall()
+
+    def claim(self, unit: Unit) -> bool:
+        """Take a unit to run it: until it is added or released, or the store is closed, no other process gets it.
+
+        Returns:
+            False if the unit is finished, or another process has it.
+        """
+        self._heartbeat = self._heartbeat or claims.Heartbeat(self.path, self._owner)
+        with self._explained(), self._transaction():
+            if self._rows("id = ?", [unit.id]) or self._claim_of_another(unit):
+                return False
+            claim = claims.Claim(self._owner, time.time() + claims.LEASE)
+            self._database.execute("INSERT OR REPLACE INTO claim VALUES (?, ?, ?)", (unit.id, *claim))
+        return True
+
+    def claim_of_another(self, unit: Unit) -> claims.Claim | None:
+        """Return the claim of another process, or of another opening of the store, on a unit, if there is one."""
+        with self._explained():
+            return self._claim_of_another(unit)
+
+    def _claim_of_another(self, unit: Unit) -> claims.Claim | None:
+        query = "SELECT owner, until FROM claim WHERE unit = ? AND owner != ?"
+        found = self._database.execute(query, (unit.id, self._owner)).fetchone()
+        claim = found and claims.Claim(*found)
+        return None if claim is None or claim.expired else claim
+
+    def release(self, unit: Unit) -> None:
+        """Give a unit up that was claimed here; others may take it."""
+        with self._explained():
+            self._database.execute("DELETE FROM claim WHERE unit = ? AND owner = ?", (unit.id, self._owner))
 
     def parts(self, unit: Unit) -> dict[str, dict[str, tuple[str, float]]]:
         """Return `scores` and `seconds` of the finished splits and subsets of a unit's task, all else being equal."""
@@ -237,20 +317,21 @@ class Store:
         return found
 
     def add(self, unit: Unit, measured: Measured, items: Iterable[Item]) -> None:
-        """Write a unit and its items at once. One that is finished already is kept as it is."""
+        """Write a unit and its items at once, and end its claim. One that is finished already is kept as it is."""
         rows = [
-            (str(name), tokens and int(tokens), _number(score), _number(target), cluster)
-            for name, tokens, score, target, cluster in items
+            (str(name), tokens and int(tokens), _number(score), _number(target), *labels)
+            for name, tokens, score, target, *labels in items
         ]
         created = datetime.now(UTC).isoformat(timespec="seconds")
         measures = asdict(measured) | {"main_score": _number(measured.main_score)}
         values = (unit.id, *asdict(unit).values(), *measures.values(), created)
         with self._explained(), self._transaction():
+            self._database.execute("DELETE FROM claim WHERE unit = ?", (unit.id,))
             if self._rows("id = ?", [unit.id]):
                 return
             self._database.execute("DELETE FROM item WHERE unit = ?", (unit.id,))
             self._database.executemany(
-                "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 ((unit.id, position, *row) for position, row in enumerate(rows)),
             )
             places = ", ".join("?" * (len(values) + 1))
@@ -264,10 +345,10 @@ class Store:
         import pandas as pd
 
         with self._explained():
-            return pd.DataFrame(self._rows("TRUE", []), columns=COLUMNS)
+            return pd.DataFrame(self._rows("TRUE", []), columns=COLUMNS).astype({"cut": "float"})
 
     def items(self, unit_id: str) -> "pd.DataFrame":
-        """Return the items of a finished unit: item, tokens, score, target (NaN where there is none), cluster.
+        """Return the items of a finished unit, their fields as columns; numbers that are not there are NaN.
 
         Raises:
             KeyError: no such unit, or one that was altered before it was first read here.
@@ -284,7 +365,13 @@ class Store:
         )
 
     def close(self) -> None:
-        """Close the database."""
+        """End the claims that are left, and close the database."""
+        if self._heartbeat:
+            self._heartbeat.stop()
+            # Also after an error of the disk, which is what should be heard of; the claims then run out.
+            with suppress(sqlite3.Error):
+                self._database.execute("DELETE FROM claim WHERE owner = ?", (self._owner,))
+            self._heartbeat = None
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -304,5 +391,9 @@ def _digest(values: Iterable[Any], items: list[tuple[Any, ...]]) -> str:
 
 
 def _number(value: float | None) -> float | None:
-    """Return what SQLite gives back: a plain float, and nothing for a NaN."""
-    return None if value is None or value != value else float(value)
+    """Return what SQLite gives back: a plain float, nothing for a NaN, and 0.0 for a zero with a sign.
+
+    >>> _number(float("nan")), _number(-0.0), _number(1)
+    (None, 0.0, 1.0)
+    """
+    return None if value is None or value != value else float(value) + 0.0

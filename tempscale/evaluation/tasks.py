@@ -53,13 +53,25 @@ class Part:
         if not self._hash:
             if self.folder:
                 self._hash = folder_hash(self.folder)
-            elif type(self.task).__module__.startswith("mteb."):
+            elif self._is_of_mteb:
                 source = self.task.metadata.dataset
                 self._hash = hashlib.sha256(f"{source['path']}@{source['revision']}".encode()).hexdigest()[:16]
             else:
                 self.load()
                 self._hash = _rows_hash(self.task.dataset)
         return self._hash
+
+    @property
+    def data_version(self) -> str:
+        """The state of the data, for people: the hash of a folder, the hub's revision, an own task's revision and hash."""
+        if self.folder:
+            return self.data_hash
+        revision = str(self.task.metadata.dataset["revision"])
+        return revision if self._is_of_mteb else f"{revision} {self.data_hash}"
+
+    @property
+    def _is_of_mteb(self) -> bool:
+        return type(self.task).__module__.startswith("mteb.")
 
     def load(self) -> None:
         """Load the data of the task, of all its parts at once, unless that was done.

@@ -118,11 +118,11 @@ def several(tmp_path_factory):
     with Store(out) as store:
         for task in ("STS12", "SciFact"):
             before = rng.random(40)
-            for model, temperature, chunks in [
-                ("minilm", "1.0", 0),
-                ("minilm", "1.0", 128),
-                ("minilm", "falling#0a1b2c3d", 0),
-                ("white", "1.0", 0),
+            for model, temperature, remedy in [
+                ("minilm", "1.0", ""),
+                ("minilm", "1.0", "pieces(128)"),
+                ("minilm", "falling#0a1b2c3d", ""),
+                ("white", "1.0", ""),
             ]:
                 unit = Unit(
                     model,
@@ -137,9 +137,9 @@ def several(tmp_path_factory):
                     256,
                     "float32",
                     "d",
-                    chunks,
+                    remedy,
                 )
-                scores = before + rng.normal(0, 0.1, 40) * (chunks > 0 or model == "white")
+                scores = before + rng.normal(0, 0.1, 40) * (remedy != "" or model == "white")
                 items = [Item(str(i), 3 * i + 2, score) for i, score in enumerate(scores)]
                 measured = Measured(
                     float(scores.mean()), "accuracy", "mean", "cpu", '{"a": "1"}', "tempscale x", 1.5, 99, '{"s": 1}'
@@ -148,7 +148,7 @@ def several(tmp_path_factory):
     return out
 
 
-def test_chunks_tasks_and_another_model_in_a_table(several):
+def test_remedies_tasks_and_another_model_in_a_table(several):
     written = run(several, "--format", "markdown", "--tasks", "SciFact", "--against", "minilm")
     assert written.returncode == 0, written.stderr
     lines = written.stdout.splitlines()
@@ -157,7 +157,7 @@ def test_chunks_tasks_and_another_model_in_a_table(several):
         "**white, 256 tokens, float32, against minilm**",
     ]
     settings = [line.split(" | ")[3] for line in lines if line.startswith("| task |")]
-    assert settings == ["1.0 chunks of 128", "falling#0a1b2c3d", "1.0"]
+    assert settings == ["1.0 pieces(128)", "falling#0a1b2c3d", "1.0"]
     assert "STS12" not in written.stdout
 
 
@@ -225,9 +225,7 @@ def test_items_to_publish(several, tmp_path):
     with Store(several) as store:
         units = store.units().query("task == 'SciFact'")
         for unit in units.itertuples():
-            label = f"{unit.model} 256 {unit.temperature}" + (
-                f" chunks of {unit.chunk_tokens}" if unit.chunk_tokens else ""
-            )
+            label = f"{unit.model} 256 {unit.temperature} {unit.remedy}".rstrip()
             assert np.allclose(wide[label], store.items(unit.id).score, atol=1e-4)
     assert wide.shape[1] == 7 + len(units)
 

@@ -341,19 +341,21 @@ def test_small_bins_and_tasks_get_no_interval(tmp_path):
     assert frame.low.isna().tolist() == [True, False, False]
 
 
-def test_chunks_are_a_setting_and_the_baseline_reads_texts_whole(tmp_path):
+def test_a_remedy_is_a_setting_and_the_baseline_has_none(tmp_path):
     rng = np.random.default_rng(8)
     whole, pieces, both = rng.random((3, 30))
     with Store(tmp_path) as store:
-        add(store, replace(UNIT, chunk_tokens=128), pieces)
-        add(store, replace(UNIT, chunk_tokens=128, temperature="0.9"), both)
-    with pytest.raises(ValueError, match=r"at the baseline temperature 1, only 0.9 chunks of 128, 1.0 chunks of 128"):
+        add(store, replace(UNIT, remedy="pieces(128)"), pieces)
+        add(store, replace(UNIT, remedy="pieces(128)", temperature="0.9"), both)
+    with pytest.raises(
+        ValueError, match=r"at the baseline temperature 1, only 0\.9 pieces\(128\), 1\.0 pieces\(128\):"
+    ):
         compare(tmp_path)
     with Store(tmp_path) as store:
         add(store, UNIT, whole)
     rows = compare(tmp_path).query("scope == 'task'")
     assert rows.temperature.tolist() == ["1.0", "0.9"]
-    assert rows.chunk_tokens.tolist() == [128, 128]
+    assert rows.remedy.tolist() == ["pieces(128)"] * 2
     assert np.allclose(rows.difference, [(pieces - whole).mean(), (both - whole).mean()])
     assert (rows.baseline == whole.mean()).all()
 
@@ -400,7 +402,7 @@ def whitened(tmp_path):
             add(store, unit, plain)
             add(store, replace(unit, temperature="0.9"), colder)
             add(store, other, white)
-            add(store, replace(other, chunk_tokens=64), white_chunks)
+            add(store, replace(other, remedy="pieces(64)"), white_chunks)
     return tmp_path, scores
 
 
@@ -412,10 +414,10 @@ def test_against_another_model(whitened):
     pd.testing.assert_frame_equal(*(f[f.model == "minilm"].reset_index(drop=True) for f in (frame, own)))
     rows = frame.query("scope == 'task' and model == 'white'")
     assert (rows.against == "minilm").all()
-    assert rows.chunk_tokens.tolist() == [0, 64] * 2
+    assert rows.remedy.tolist() == ["", "pieces(64)"] * 2
     for row in rows.itertuples():
         plain, _, white, chunks = scores[row.task]
-        after = chunks if row.chunk_tokens else white
+        after = chunks if row.remedy else white
         assert np.isclose(row.difference, (after - plain).mean())
         assert np.isclose(row.baseline, plain.mean())
         error = (after - plain).std() / np.sqrt(40)

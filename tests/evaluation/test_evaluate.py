@@ -22,8 +22,8 @@ from tempscale import LengthRule, LogLength, PerLayer, RateMatched, evaluate, pa
 from tempscale.encoding.encoder import Encoder  # noqa: E402
 from tempscale.evaluation.evaluate import EvaluationError, PlanError  # noqa: E402
 from tempscale.evaluation.identity import model_hash, prompts_of  # noqa: E402
-from tempscale.evaluation.item_scores import _clusters  # noqa: E402
-from tempscale.evaluation.store import Store  # noqa: E402
+from tempscale.evaluation.item_scores import _clusters, _pair_ids  # noqa: E402
+from tempscale.evaluation.store import MEASURED, UNIT, Measured, Store, Unit  # noqa: E402
 from tempscale.evaluation.tasks import find_parts  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
@@ -149,6 +149,12 @@ def test_prompts_of_the_model_are_used(data, tmp_path):
     without = (
         evaluate(bare, TASKS, [1.0], out=tmp_path / "out", data_dir=data, progress=False).set_index("task").main_score
     )
+    with Store(tmp_path / "out") as store:
+        kept = store.units().groupby("task").prompts.apply(lambda both: [json.loads(prompts) for prompts in both])
+    query, document, sts = prompts.values()
+    assert kept["SciFact"] == [{"query": query, "document": document}, {"query": "", "document": ""}]
+    assert kept["STSBenchmark"] == [{"text": sts}, {"text": ""}]
+    assert kept["Banking77Classification"] == [{"text": ""}, {"text": ""}]
     for name in TASKS:
         expected = by_mteb(SentenceTransformerEncoderWrapper(plain), loaded(name, data))
         assert found[name] == pytest.approx(expected, abs=1e-5)
@@ -223,6 +229,63 @@ def test_items_of_sts_are_the_pairs(out, model, data):
     assert spearmanr(items.score, items.target).statistic == pytest.approx(units.main_score.item(), abs=1e-9)
 
 
+def test_sentences_of_a_pair_have_the_ids_that_the_sentences_have(out, data):
+    """Without columns that name them: equal ids where the sentences are equal, and nowhere else."""
+    pairs = pd.read_parquet(f"{data}/STSBenchmark/test.parquet")
+    with Store(out) as store:
+        items = store.items(store.units().query("task == 'STSBenchmark' and temperature == '0.5'").id.item())
+    ids = items.texts.str.split(" ").explode().to_numpy()
+    sentences = pairs[["sentence1", "sentence2"]].to_numpy().ravel()
+    assert len(ids) == len(sentences) == 80
+    assert ((ids[:, None] == ids) == (sentences[:, None] == sentences)).all()
+    assert len(set(sentences)) < 80, "some pairs are of one sentence"
+    assert items.source.isna().all()
+
+
+def test_ids_that_do_not_name_texts_are_not_taken():
+    first, second = ["x", "y"], ["y", "z"]
+    hashed = _pair_ids({}, first, second)
+    assert _pair_ids({"id1": [1, 2], "id2": [2, 3]}, first, second) == ["1 2", "2 3"]
+    for numbered in ([1, 2], [1, 2]), ([None, None], [1, 2]), (["", 1], [1, 2]), ([1], [2]):
+        assert _pair_ids(dict(zip(("id1", "id2"), numbered, strict=True)), first, second) == hashed
+    assert _pair_ids({"id1": [1, 2], "sid1": ["a", "b"], "sid2": ["b", "c d"]}, first, second) == ["a b", "b c_d"]
+
+
+def test_collections_and_ids_are_taken_from_the_columns_of_the_data(model, data, tmp_path):
+    folder = shutil.copytree(data, tmp_path / "data")
+
+    def add_columns(path, **columns):
+        rows = pd.read_parquet(folder / path)
+        rows.assign(**{name: make(rows) for name, make in columns.items()}).to_parquet(folder / path, index=False)
+
+    sentences = {}
+    number = {
+        name: lambda rows, name=name: [f"s{sentences.setdefault(t, len(sentences))}" for t in rows[name]]
+        for name in ("sentence1", "sentence2")
+    }
+    add_columns(
+        "STSBenchmark/test.parquet",
+        genre=lambda rows: "news",
+        dataset=lambda rows: [["headlines", "images", None][row % 3] for row in range(len(rows))],
+        sid1=number["sentence1"],
+        sid2=number["sentence2"],
+    )
+    add_columns("SciFact/queries.parquet", domain=lambda rows: "of " + rows["_id"])
+    for split in ("train", "test"):
+        add_columns(f"Banking77Classification/{split}.parquet", source=lambda rows: range(len(rows)))
+    found = evaluate(model, TASKS, [1.0], out=tmp_path / "out", data_dir=folder, progress=False)
+    with Store(tmp_path / "out") as store:
+        pairs, queries, rows = map(store.items, found.id)
+    assert pairs.source.fillna("").tolist() == (["headlines", "images", ""] * 14)[:40]
+    given = pd.read_parquet(folder / "STSBenchmark/test.parquet")
+    assert pairs.texts.tolist() == (given.sid1 + " " + given.sid2).tolist()
+    assert queries.source.tolist() == ("of " + queries.item).tolist()
+    assert len(set(queries.source)) == 30
+    assert rows.source.tolist() == [str(row) for row in range(36)]
+    assert queries.texts.isna().all()
+    assert rows.texts.isna().all()
+
+
 def test_items_of_classification_are_the_rows(out, data):
     with Store(out) as store:
         (unit,) = store.units().query("task == 'Banking77Classification' and temperature == '0.5'").to_dict("records")
@@ -246,6 +309,30 @@ def test_finished_units_are_not_run_again(out, model, data, monkeypatch):
     with Store(out) as store:
         pd.testing.assert_frame_equal(store.units(), before)
     assert again.temperature.tolist() == ["0.5", "1.0"] * 3, "in the order asked for"
+
+
+def test_what_was_finished_in_version_2_is_not_run_again(out, model, data, write_2, monkeypatch, tmp_path):
+    with Store(out) as store:
+        before = store.units()
+        write_2(
+            tmp_path,
+            [
+                (
+                    Unit(**{name: unit[name] for name in UNIT}),
+                    Measured(**{name: unit[name] for name in MEASURED}),
+                    store._items(unit["id"]),
+                )
+                for unit in before.to_dict("records")
+            ],
+        )
+
+    def forward(*_):
+        raise AssertionError("a finished unit was run again")
+
+    monkeypatch.setattr(Encoder, "_forward", forward)
+    again = evaluate(model, TASKS, [0.5, 1.0], out=tmp_path, data_dir=data, progress=False)
+    assert sorted(again.id) == sorted(before.id)
+    assert sorted(again.main_score) == sorted(before.main_score)
 
 
 def test_changed_data_are_another_unit_and_are_read_anew(model, data, tmp_path):
@@ -368,6 +455,30 @@ def test_versions_command_and_device_are_kept(out):
     assert unit.tokens > 100
 
 
+def test_the_share_of_cut_texts_is_kept(out, model, data, tmp_path):
+    with Store(out) as store:
+        units = store.units()
+    corpus, queries = (pd.read_parquet(f"{data}/SciFact/{name}.parquet") for name in ("corpus", "queries"))
+    tokens = pd.concat([corpus.title + " " + corpus.text, queries.text]).str.split().str.len() + 2
+    share = (tokens > 64).mean()
+    assert 0 < share < 1
+    assert units[units.task == "SciFact"].cut.tolist() == [pytest.approx(share)] * 2
+    assert units[units.task != "SciFact"].cut.tolist() == [0] * 4, "the longest of these is as long as the model reads"
+    arguments = {"out": tmp_path, "data_dir": data, "progress": False}
+    assert evaluate(model, "SciFact", [1.0], max_seq_length=16, **arguments).cut.item() == pytest.approx(
+        (tokens > 16).mean()
+    )
+    assert evaluate(model, "SciFact", [1.0], chunk_tokens=32, **arguments).cut.item() == 0, "all of a text is read"
+
+
+def test_the_version_of_the_data_is_kept(out):
+    with Store(out) as store:
+        units = store.units()
+    assert (units.data_version == units.data_hash).all(), "of folders"
+    (part,) = find_parts(["STS12"], None)
+    assert part.data_version == mteb.get_task("STS12").metadata.dataset["revision"]
+
+
 def test_temperature_one_is_shared_by_layers_and_sides(model, data, tmp_path):
     arguments = {"out": tmp_path, "data_dir": data, "progress": False}
     evaluate(model, "SciFact", [1.0], **arguments)
@@ -382,16 +493,16 @@ def test_chunks_are_a_setting(out, model, data, tmp_path):
     shutil.copytree(out, tmp_path / "out")
     arguments = {"out": tmp_path / "out", "data_dir": data, "progress": False}
     found = evaluate(model, TASKS, [1.0, 0.5], chunk_tokens=32, **arguments)
-    assert found.chunk_tokens.tolist() == [32] * 6
+    assert found.remedy.tolist() == ["pieces(32)"] * 6
     assert found.command[0].endswith("chunk_tokens=32)")
     with Store(tmp_path / "out") as store:
         units = store.units()
-        scifact = units[(units.task == "SciFact") & (units.temperature == "1.0")].set_index("chunk_tokens")
+        scifact = units[(units.task == "SciFact") & (units.temperature == "1.0")].set_index("remedy")
         lengths = [store.items(unit).tokens.tolist() for unit in scifact.id]
-    assert sorted(units.chunk_tokens.tolist()) == [0] * 6 + [32] * 6
+    assert sorted(units.remedy.tolist()) == [""] * 6 + ["pieces(32)"] * 6
     assert lengths[0] == lengths[1], "the length of an item is that of its uncut text"
-    assert scifact.tokens[32] > scifact.tokens[0]
-    assert abs(scifact.main_score[32] - scifact.main_score[0]) > 1e-3
+    assert scifact.tokens["pieces(32)"] > scifact.tokens[""]
+    assert abs(scifact.main_score["pieces(32)"] - scifact.main_score[""]) > 1e-3
     plain = tempscale.load_model(model, device="cpu")
     corpus = pd.read_parquet(f"{data}/SciFact/corpus.parquet")
     texts = {text: text.split() for text in corpus.title + " " + corpus.text}
@@ -414,7 +525,7 @@ def test_chunks_are_a_setting(out, model, data, tmp_path):
 
     assert max(map(len, texts.values())) > 62
     expected = by_mteb(Averaging(plain), loaded("SciFact", data))
-    assert scifact.main_score[32] == pytest.approx(expected, abs=1e-5)
+    assert scifact.main_score["pieces(32)"] == pytest.approx(expected, abs=1e-5)
     files = sorted((tmp_path / "out" / "mteb").rglob("SciFact.json"))
     assert len(files) == 4, "none of mteb's files is taken for another's"
     before = {file.relative_to(out) for file in (out / "mteb").rglob("SciFact.json")}
@@ -494,8 +605,6 @@ def test_benchmarks_resolve_without_network(name, tasks):
 
 
 def test_units_say_what_they_are():
-    from tempscale.evaluation.store import Unit
-
     one = Unit("m", "h", "t", "STS", "test", "default", "1.0", "all", "both", 8, "float32", "d")
     assert one.id != replace(one, temperature="1.00").id
 

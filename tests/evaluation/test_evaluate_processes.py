@@ -1,7 +1,9 @@
 """evaluate as processes: killed at any moment, two at once, and on the command line."""
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,27 @@ pytest.importorskip("mteb", reason="mteb is not installed: pip install 'tempscal
 
 from support.evaluation import scores, write_data, write_model
 
-from tempscale import LogLength, PerLayer, RateMatched
-from tempscale.evaluation.store import Store
+from tempscale import LogLength, PerLayer, RateMatched, evaluate
+from tempscale.evaluation import run
+from tempscale.evaluation.evaluate import EvaluationError
+from tempscale.evaluation.store import UNIT, Measured, Store, Unit
 from tempscale.patching.schedules import temperature_label
 
 HERE = Path(__file__).parent
-COMMAND = [sys.executable, "-c", "from tempscale.cli.app import app; app()", "evaluate"]
+# The command line, which notes who runs what in a folder; nobody goes on before two processes have begun a unit.
+NOTED = """
+import os, sys, time
+from tempscale.evaluation import run
+notes, run_unit = sys.argv.pop(1), run.run_unit
+def noted(session, job):
+    open(os.path.join(notes, f"{job.unit.id} {os.getpid()}"), "w").close()
+    while len({name.split()[1] for name in os.listdir(notes)}) < 2:
+        time.sleep(0.01)
+    return run_unit(session, job)
+run.run_unit = noted
+from tempscale.cli.app import app
+app()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +58,29 @@ def test_killed_and_gone_on_with_gives_the_same_to_the_last_bit():
 
 
 def test_two_processes_on_one_store_and_the_command_line(files, tmp_path):
+    """They share the work: each unit is run once, and each process runs some."""
     model, data = files
+    notes = tmp_path / "notes"
+    notes.mkdir()
     arguments = ["--tasks", "STSBenchmark,SciFact", "--temperatures", "1.0,0.5", "--data-dir", data, "--device", "cpu"]
     pair = [
-        subprocess.Popen([*COMMAND, model, *arguments, "--out", tmp_path / "out"], stdout=-1, stderr=-1, text=True)
-        for _ in range(2)
+        subprocess.Popen(
+            [sys.executable, "-c", NOTED, notes, "evaluate", model, *arguments, "--out", tmp_path / "out"],
+            stdout=-1,
+            stderr=-1,
+            text=True,
+        )
+        # In different orders they do not wait for each other, either.
+        for arguments in (arguments, [*arguments[:3], "0.5,1.0", *arguments[4:]])
     ]
     outputs = [process.communicate() for process in pair]
     assert [process.returncode for process in pair] == [0, 0], outputs
     with Store(tmp_path / "out", create=False) as store:
         units, items = scores(store)
     assert len(units) == 4
+    noted = [name.split() for name in os.listdir(notes)]
+    assert sorted(unit for unit, _ in noted) == sorted(units.id)
+    assert {int(process) for _, process in noted} == {process.pid for process in pair}
     assert len(items) == 2 * (40 + 30)
     for stdout, stderr in outputs:
         for unit in units.itertuples():
@@ -63,6 +92,79 @@ def test_two_processes_on_one_store_and_the_command_line(files, tmp_path):
     with Store(tmp_path / "out") as store:
         commands = store.units().command
     assert commands.str.endswith(f"--out {tmp_path / 'out'}").all()
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Return the list of the temperatures of the units that are run in this process."""
+    found, run_unit = [], run.run_unit
+    monkeypatch.setattr(
+        run, "run_unit", lambda session, job: found.append(job.unit.temperature) or run_unit(session, job)
+    )
+    monkeypatch.setattr(run, "POLL", 0.01)
+    return found
+
+
+def test_what_others_run_is_waited_for_and_taken_over(files, tmp_path, ran, monkeypatch, capsys):
+    model, data = files
+    plan = {"model": model, "tasks": "STSBenchmark", "data_dir": data, "out": tmp_path / "out"}
+    first = evaluate(**plan, temperatures=[1.0], progress=False)
+    plain = Unit(**first[UNIT].to_dict("records")[0])
+    half, other = replace(plain, temperature="0.5"), replace(plain, temperature="0.7")
+    with Store(tmp_path / "out") as store:
+        assert store.claim(half)
+        assert store.claim(other)
+        measured = Measured(0.125, "cosine_spearman", "none", "cpu", "{}", "", 1.0, 1, '{"main_score": 0.125}')
+        events, wait = (
+            [lambda: None, lambda: store.add(half, measured, []), lambda: store.release(other)],
+            run.ResultSink.wait,
+        )
+        monkeypatch.setattr(run.ResultSink, "wait", lambda *given: (wait(*given), events.pop(0)()))
+        found = evaluate(**plan, temperatures=[0.5, 1.0, 0.7, 0.8])
+    assert ran == ["1.0", "0.8", "0.7"]
+    assert found.temperature.tolist() == ["0.5", "1.0", "0.7", "0.8"]
+    assert found.main_score[0] == 0.125
+    assert events == []
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "waiting" in line]
+    assert said.startswith(f"STSBenchmark test at 0.5 is run by process {os.getpid()} on ")
+    assert said.endswith(
+        "; waiting for it, or until its claim runs out, which is in 2 min unless that process renews it"
+    )
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError, ValueError])
+def test_an_error_ends_the_claim(files, tmp_path, error, monkeypatch):
+    model, data = files
+
+    def fail(session, job):
+        with Store(tmp_path) as other:
+            assert not other.claim(job.unit)
+        raise error("of the unit")
+
+    monkeypatch.setattr(run, "run_unit", fail)
+    with pytest.raises(EvaluationError if error is ValueError else error, match="of the unit"):
+        evaluate(model, "STSBenchmark", [1.0, 0.5], out=tmp_path, data_dir=data, progress=False)
+    with Store(tmp_path) as store:
+        assert store._database.execute("SELECT * FROM claim").fetchall() == []
+
+
+def test_a_task_that_fails_is_given_up_at_once(files, tmp_path, monkeypatch):
+    """And not only when all is done, which may be hours later."""
+    model, data = files
+    failed, run_unit = [], run.run_unit
+
+    def fail(session, job):
+        if job.part.name == "STSBenchmark":
+            failed.append(job.unit)
+            raise ValueError("of the unit")
+        with Store(tmp_path) as other:
+            assert other.claim(failed[0])
+        return run_unit(session, job)
+
+    monkeypatch.setattr(run, "run_unit", fail)
+    with pytest.raises(EvaluationError, match=r"^of the unit$"):
+        evaluate(model, ["STSBenchmark", "SciFact"], [1.0, 0.5], out=tmp_path, data_dir=data, progress=False)
+    assert len(failed) == 1
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ def test_score_of_a_file_is_that_of_plain_numpy(tmp_path, pairs, minilm):
     with Store(out) as store:
         (unit,) = store.units().itertuples()
     assert (unit.task, unit.metric) == ("mine", "ndcg_at_10")
+    assert unit.data_version == f"given {unit.data_hash}"
     assert unit.main_score == pytest.approx(np.where(rank <= 10, 1 / np.log2(1 + rank), 0).mean(), abs=2e-5)
 
 

@@ -21,7 +21,8 @@ from tempscale import LogLength, evaluate
 from tempscale.evaluation.evaluate import PlanError
 from tempscale.evaluation.plan import Plan
 from tempscale.evaluation.ray_runner import Worker
-from tempscale.evaluation.store import Store
+from tempscale.evaluation.run import ResultSink
+from tempscale.evaluation.store import UNIT, Store, Unit
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ray's and mteb's own
 TEMPERATURES = [1.0, 0.5, LogLength(8)]
@@ -59,10 +60,17 @@ def processes(title):
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds its workers in /proc")
-def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_same_store(files, cluster, tmp_path, capfd):
+def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_same_store(files, cluster, tmp_path, capfd, monkeypatch):
+    """And leaves a unit alone that another process runs, until that gives it up."""
     model, data = files
     nodes, second = cluster
     lost = []
+    here = evaluate(model, TASKS, TEMPERATURES, out=tmp_path / "local", data_dir=data, device="cpu", progress=False)
+    unit = Unit(**here[UNIT].to_dict("records")[4])
+    another = Store(tmp_path / "ray")
+    assert another.claim(unit)
+    waited, wait = threading.Event(), ResultSink.wait
+    monkeypatch.setattr(ResultSink, "wait", lambda *given: (wait(*given), waited.set()))
 
     def wait_for(condition):
         deadline = time.monotonic() + 300
@@ -83,6 +91,11 @@ def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_same_store(files, cl
         os.kill(running, signal.SIGKILL)
         lost.append(wait_for(lambda: finished(3)))
         nodes.remove_node(second, allow_graceful=False)
+        assert waited.wait(300)
+        with Store(tmp_path / "ray") as store:
+            lost.append(len(store.units()))
+            # As if the other process had died; its own connection is another thread's.
+            store._database.execute("UPDATE claim SET until = 0 WHERE unit = ?", (unit.id,))
 
     thread = threading.Thread(target=lose, daemon=True)
     thread.start()
@@ -92,7 +105,8 @@ def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_same_store(files, cl
     thread.join(timeout=300)
     assert len(found) == 9
     assert lost[0] < 9, "the node was lost on the way"
-    evaluate(model, TASKS, TEMPERATURES, out=tmp_path / "local", data_dir=data, device="cpu", progress=False)
+    assert lost[1:] == [8], "all but the other process's unit"
+    another.close()
     with Store(tmp_path / "ray") as distributed, Store(tmp_path / "local") as local:
         for one, other in zip(scores(distributed), scores(local), strict=True):
             pd.testing.assert_frame_equal(one, other)
@@ -100,6 +114,7 @@ def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_same_store(files, cl
     said = capfd.readouterr().err
     assert len(re.findall(r"^SciFact test at .*ndcg_at_10", said, re.MULTILINE)) == 3
     assert "A worker was lost; " in said
+    assert f"{unit.task} test at {unit.temperature} is run by process {os.getpid()} on " in said
 
 
 def test_no_cluster_is_said(files, tmp_path, monkeypatch):

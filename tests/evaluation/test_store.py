@@ -1,45 +1,32 @@
 """The store: complete units or none, whatever happens to the process or to the file."""
 
-import hashlib
-import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 
-import tempscale
 from tempscale.evaluation import store as store_module
 from tempscale.evaluation.store import FILE, UNIT, Item, Measured, Setting, Store, Unit
 from tempscale.evaluation.store import _digest as digest
 
 A_UNIT = Unit("minilm", "a1", "STS12", "STS", "test", "default", "0.9", "all", "both", 256, "float32", "b2")
-MEASURED = Measured(0.25, "cosine_spearman", "spearman", "cpu", '{"torch": "2"}', "tempscale evaluate", 1.5, 99)
-ITEMS = [Item("0", 12, 0.1, 5.0, "a"), Item("1", 7, float("nan"), 0.0, "a"), Item("2", None, 1 / 3)]
+FACTS = {"data_version": "v7", "prompts": '{"text": "query: "}', "cut": 0.125}
+MEASURED = Measured(
+    0.25, "cosine_spearman", "spearman", "cpu", '{"torch": "2"}', "tempscale evaluate", 1.5, 99, **FACTS
+)
+ITEMS = [
+    Item("0", 12, 0.1, 5.0, "a", "headlines", "t1 t2"),
+    Item("1", 7, float("nan"), 0.0, "a"),
+    Item("2", None, 1 / 3),
+]
 
 
 @pytest.fixture
 def store(tmp_path):
     with Store(tmp_path) as store:
         yield store
-
-
-# The package without what it imports (torch): these processes should start at once.
-LIGHT = """
-import os, signal, sys, types
-package = sys.modules["tempscale"] = types.ModuleType("tempscale")
-package.__path__ = [sys.argv[1]]
-from tempscale.evaluation.store import Item, Measured, Store, Unit
-"""
-
-
-def run(code, *arguments):
-    command = [sys.executable, "-c", LIGHT + code, *map(str, (Path(tempscale.__file__).parent, *arguments))]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 # Writes units number 0, 1, ... of 200 items each, and says so after each.
@@ -68,6 +55,15 @@ def test_what_is_added_is_read_back(store):
     assert items.target.isna().tolist() == [False, False, True]
     assert items.cluster[:2].tolist() == ["a", "a"]
     assert items.cluster.isna()[2]
+    assert (items.source[0], items.texts[0]) == ("headlines", "t1 t2")
+    assert items[["source", "texts"]].isna().all(axis=1).tolist() == [False, True, True]
+
+
+def test_a_zero_with_a_sign_is_finished(store):
+    """SQLite does not keep the sign, and the digest must not either."""
+    store.add(A_UNIT, replace(MEASURED, main_score=-0.0), [Item("0", 1, -0.0, -0.0)])
+    store._verified.clear()
+    assert store.finished(A_UNIT)
 
 
 def test_a_unit_without_items_is_a_unit(store):
@@ -117,10 +113,12 @@ ALTERATIONS = [
     "UPDATE item SET tokens = 13 WHERE position = 0",
     "UPDATE item SET target = NULL WHERE position = 0",
     "UPDATE item SET item = 'other' WHERE position = 0",
+    "UPDATE item SET source = NULL WHERE position = 0",
+    "UPDATE item SET texts = 't1 t3' WHERE position = 0",
     "UPDATE item SET position = 3 WHERE position = 0",
     "DELETE FROM item WHERE position = 2",
     "DELETE FROM item",
-    f"INSERT INTO item VALUES ('{A_UNIT.id}', 3, '3', 1, 1.0, 1.0, NULL)",
+    f"INSERT INTO item VALUES ('{A_UNIT.id}', 3, '3', 1, 1.0, 1.0, NULL, NULL, NULL)",
 ]
 
 
@@ -142,7 +140,7 @@ def test_an_altered_unit_does_not_count_and_is_replaced(store, alteration):
     assert len(store.items(A_UNIT.id)) == 3
 
 
-def test_killed_while_writing_loses_no_finished_unit_and_keeps_no_half_one(tmp_path):
+def test_killed_while_writing_loses_no_finished_unit_and_keeps_no_half_one(tmp_path, run):
     process = run(WRITER, tmp_path, 10_000)
     for _ in range(20):
         process.stdout.readline()
@@ -156,7 +154,7 @@ def test_killed_while_writing_loses_no_finished_unit_and_keeps_no_half_one(tmp_p
         assert stray == 200 * len(units)
 
 
-def test_killed_inside_a_transaction(tmp_path):
+def test_killed_inside_a_transaction(tmp_path, run):
     code = """
 store = Store(sys.argv[2])
 with store._transaction():
@@ -166,18 +164,15 @@ with store._transaction():
 """
     with Store(tmp_path) as store:
         store.add(A_UNIT, MEASURED, ITEMS)
-        with run(code, tmp_path) as process:
-            assert process.wait(timeout=60) == -signal.SIGKILL
+        assert run(code, tmp_path).wait(timeout=60) == -signal.SIGKILL
         assert store.finished(A_UNIT)
         store.add(replace(A_UNIT, task="STS14"), MEASURED, [])
         assert len(store.units()) == 2
 
 
-def test_several_processes_start_and_write_one_store_at_once(tmp_path):
+def test_several_processes_start_and_write_one_store_at_once(tmp_path, run):
     processes = [run(WRITER, tmp_path / "new", 20) for _ in range(4)]
     assert [process.wait(timeout=60) for process in processes] == [0] * 4
-    for process in processes:
-        process.stdout.close()
     with Store(tmp_path / "new", create=False) as store:
         assert sorted(store.units().main_score) == list(range(20))
 
@@ -185,7 +180,9 @@ def test_several_processes_start_and_write_one_store_at_once(tmp_path):
 def test_a_full_disk_is_said_and_keeps_what_was_finished(store):
     store.add(A_UNIT, MEASURED, ITEMS)
     store._database.execute("PRAGMA max_page_count = 10")
-    with pytest.raises(OSError, match=r"cannot use .*\.sqlite \(database or disk is full\).* space left; .* is kept"):
+    with pytest.raises(
+        OSError, match=r"cannot use .*\.sqlite \(database or disk is full\).* a store needs space .* is kept"
+    ):
         store.add(replace(A_UNIT, task="large"), MEASURED, [Item(str(i), i, 0.0) for i in range(10_000)])
     assert store.finished(A_UNIT)
     assert len(store.units()) == 1
@@ -220,10 +217,32 @@ def test_folders_that_cannot_be(tmp_path):
         Store(tmp_path)
 
 
+def test_other_tables_are_said_and_left_alone(tmp_path):
+    message = r"does not hold the tables of a store \({}\): another program wrote or changed it; move it away"
+    with Store(tmp_path) as store:
+        store._database.execute("DROP TABLE item")
+    with Store(tmp_path) as store, pytest.raises(OSError, match=message.format("no such table: item")):
+        store.add(A_UNIT, MEASURED, ITEMS)
+    for version in (0, 2):
+        folder = tmp_path / str(version)
+        folder.mkdir()
+        with sqlite3.connect(folder / FILE) as database:
+            database.execute("CREATE TABLE unit (mine)")
+            database.execute("INSERT INTO unit VALUES (7)")
+            database.execute(f"PRAGMA user_version = {version}")
+        database.close()
+        with pytest.raises(OSError, match=message.format(".*")):
+            Store(folder)
+        with sqlite3.connect(folder / FILE) as database:
+            assert database.execute("SELECT * FROM unit").fetchall() == [(7,)]
+            assert database.execute("PRAGMA user_version").fetchone() == (version,)
+        database.close()
+
+
 def test_a_later_version_is_not_touched(tmp_path):
     with Store(tmp_path) as store:
-        store._database.execute("PRAGMA user_version = 3")
-    with pytest.raises(OSError, match=r"is of version 3, this tempscale reads 2: upgrade tempscale"):
+        store._database.execute("PRAGMA user_version = 4")
+    with pytest.raises(OSError, match=r"is of version 4, this tempscale reads 3: upgrade tempscale"):
         Store(tmp_path)
 
 
@@ -233,46 +252,10 @@ def test_a_store_of_version_1_is_refused_and_left_alone(tmp_path):
     database.close()
     before = (tmp_path / FILE).read_bytes()
     with pytest.raises(
-        OSError, match=r"is of version 1, this tempscale reads 2: open it once with tempscale 0\.1, which"
+        OSError, match=r"is of version 1, this tempscale reads 3: open it once with tempscale 0\.1, which"
     ):
         Store(tmp_path)
     assert (tmp_path / FILE).read_bytes() == before
-
-
-# A store of version 2 as tempscale 0.1 wrote it: its schema, and the hashes that it had, in plain SQL.
-SCHEMA_2 = """
-CREATE TABLE unit (id TEXT PRIMARY KEY, model, model_hash, task, task_type, split, subset, temperature, layers, apply_to,
-    max_seq_length, dtype, data_hash, chunk_tokens, main_score, metric, statistic, device, versions, command, seconds,
-    tokens, scores, created, digest);
-CREATE TABLE item (unit TEXT, position INTEGER, item TEXT, tokens INTEGER, score REAL, target REAL,
-    cluster TEXT, PRIMARY KEY (unit, position)) WITHOUT ROWID;
-PRAGMA user_version = 2;
-"""
-
-
-def test_a_store_that_tempscale_0_1_wrote_is_read_and_gone_on_with(tmp_path):
-    fields_1 = ["model", "model_hash", "task", "task_type", "split", "subset", "temperature", "layers", "apply_to"]
-    described = dict(
-        zip(fields_1, ["minilm", "a1", "STS12", "STS", "test", "default", "0.9", "all", "both"], strict=True)
-    )
-    described |= {"max_seq_length": 256, "dtype": "float32", "data_hash": "b2", "chunk_tokens": 0}
-    unit_id = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
-    measured = [0.25, "cosine_spearman", "spearman", "cpu", "{}", "tempscale evaluate", 1.5, 99, "{}"]
-    row = [unit_id, *described.values(), *measured, "2026-11-20T10:00:00+00:00"]
-    items = [["0", 12, 0.1, 5.0, "a"], ["1", 7, None, 0.0, "a"], ["2", None, 1 / 3, None, None]]
-    digest = hashlib.sha256(json.dumps([row, items]).encode()).hexdigest()
-    with sqlite3.connect(tmp_path / FILE) as database:
-        database.executescript(SCHEMA_2)
-        database.execute(f"INSERT INTO unit VALUES ({', '.join('?' * 25)})", [*row, digest])
-        rows = [(unit_id, position, *item) for position, item in enumerate(items)]
-        database.executemany("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-    database.close()
-    with Store(tmp_path, create=False) as store:
-        assert store.finished(A_UNIT)
-        assert store.units().main_score.tolist() == [0.25]
-        assert store.items(A_UNIT.id).score[2] == 1 / 3
-        store.add(replace(A_UNIT, task="STS14"), MEASURED, ITEMS)
-        assert store.units().task.tolist() == ["STS12", "STS14"]
 
 
 def test_the_digest_of_a_unit_is_computed_once_for_each_opening(tmp_path, monkeypatch):
@@ -289,5 +272,5 @@ def test_the_digest_of_a_unit_is_computed_once_for_each_opening(tmp_path, monkey
 
 
 def test_a_setting_is_part_of_a_unit():
-    assert A_UNIT.setting == ("0.9", "all", "both", 0)
+    assert A_UNIT.setting == ("0.9", "all", "both", "")
     assert set(Setting._fields) <= set(UNIT)
