@@ -29,7 +29,7 @@ from tempscale.spectrum.signals import dc, filter_rate, frequency_matrix, hc
 from tempscale.texts.docstrings import docstrings
 from tempscale.texts.files import read_texts
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "AllButTheTop",

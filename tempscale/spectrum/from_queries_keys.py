@@ -1,8 +1,8 @@
-"""The filter rate and the singular patterns of attention from its queries and keys, in memory linear in the tokens.
+"""The filter rate and the singular patterns of attention from its queries and keys; of long texts in memory linear in them.
 
 `filter_rate_qk` and `singular_patterns_qk` check their arguments and make one `CentredAttention` after the other: matrices
-(I - J) A of some heads, of which a block of rows exists at a time. What they ask of it are products with thin matrices, and
-from these `tempscale.spectrum.lanczos` finds the singular values.
+(I - J) A of some heads, made in blocks of rows, which stay up to a fixed size and are made anew in each pass beyond it. What
+they ask of it are products with thin matrices, and from these `tempscale.spectrum.lanczos` finds the singular values.
 """
 
 import math
@@ -13,18 +13,22 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from tempscale.spectrum.lanczos import block_lanczos, largest_singular_value
+from tempscale.spectrum.lanczos import largest_singular_value, largest_triplets
 from tempscale.spectrum.signals import Array, at_least_float32, floating, like
 
 Bias: TypeAlias = Any  # an array, or a function of the indices of queries and keys
 # The additive part of the logits of a slice of rows and the first columns: (rows, columns) -> (g, rows, columns).
 BiasBlock = Callable[[slice, int], torch.Tensor]
 
-# Matrices of at most this many logits together are one block, and stay: 4 MB of float32 fit in a processor's cache.
-_WHOLE = {"cpu": 1 << 20}
-_WHOLE_GPU = 1 << 26
-# Rows of a block of larger matrices on a CPU; a GPU wants more work at a time and fills _WHOLE_GPU.
-_ROWS = {"cpu": 64}
+# Logits of a block of rows: 4 MB of float32 fit in a processor's cache; a GPU wants more work at a time.
+_BLOCK = {"cpu": 1 << 20}
+_BLOCK_GPU = 1 << 26
+_ROWS = 64  # of a block, at least
+# Logits that stay once they are made: of 5792 tokens, 128 MB of float32; on a GPU, of one block.
+_KEPT = {"cpu": 1 << 25}
+# Vectors that go through the matrix together. They share the cost of making it, and 32 need the fewest passes; where a
+# CPU keeps it, twice as many vectors take twice the time, and 16 need less than twice the passes of 32.
+_TOGETHER, _TOGETHER_KEPT = 32, {"cpu": 16}
 
 # The logit of a padded key. Finite, since it goes through a matrix product; its exponential is 0.
 _PADDED = -1e30
@@ -52,28 +56,32 @@ def filter_rate_qk(
     mask: Any = None,
     causal: bool = False,
     tol: float = 1e-4,
-    max_passes: int = 50,
+    max_passes: int = 100,
 ) -> Array:
     """Return the filter rate σₐ = ‖(I - J) A‖₂ of A = softmax((scale q kᵀ + bias) / temperature).
 
-    The n x n matrix of a long text is never stored.
+    The n x n matrix of a long text is never stored. On a CPU that is one of more than 5792 tokens; one matrix at a time is
+    kept of shorter ones, which takes up to 128 MB in float32 and 256 MB in float64, and none of a longer one. On a GPU
+    matrices are kept that have 2^26 numbers together.
 
     Args:
         q, k: (..., n, d) queries and keys, floating point, of one shape; repeat grouped key heads first. float16 and
-            bfloat16 are computed in float32.
+            bfloat16 are computed in float32, also under autocast.
         scale: factor of q kᵀ; 1/√d if None.
         temperature: a positive number, or a 1-D sequence of T of them: then the result has a leading axis of T.
         bias: numbers added to the scaled logits before the temperature, broadcastable to (..., n, n); -inf masks. Or a
-            function bias(i, j) of index tensors of shapes (rows, 1) and (columns,) that returns (..., rows, columns) and
-            keeps the bias, too, from being stored.
-        mask: bool, broadcastable to (..., n), True for real tokens. Padded keys get no weight, padded queries are
-            no part of the signal, and J averages over the n real tokens.
+            function bias(i, j) of index tensors of shapes (rows, 1) and (columns,) that returns (..., rows, columns), a
+            tensor or an array, and keeps the bias, too, from being stored.
+        mask: bool, broadcastable to (..., n), True for real tokens; of one text a row (batch, n) needs an axis for the
+            heads, mask[:, None]. Padded keys get no weight, padded queries are no part of the signal whatever they see,
+            and J averages over the n real tokens.
         causal: token i looks at tokens 0 to i alone.
         tol: relative error of the rate for more than 256 tokens, by an estimate from residuals (below).
         max_passes: largest number of passes over the matrix.
 
     Returns:
         (...) or (T, ...) filter rates, without unit; float32 or float64. A rate that rounding cannot tell from 0 is 0.
+        Without heads, in an empty batch, there are no rates.
 
     Raises:
         ValueError: shapes, types or values outside the above; a text without a real token; logits that are not finite.
@@ -96,12 +104,13 @@ def filter_rate_qk(
     >>> rates.shape, bool((rates[0] > rates[2]).all())
     (torch.Size([3, 2, 4]), True)
     """
-    matrices, shape = _matrices(q, k, scale, temperature, bias, mask, causal, tol, max_passes)
-    rates = [largest_singular_value(each, tol, max_passes) for each in matrices]
+    with _full_precision(q):
+        matrices, shape = _matrices(q, k, scale, temperature, bias, mask, causal, tol, max_passes)
+        rates = [largest_singular_value(each, tol, max_passes) for each in matrices]
     return like(torch.cat(rates).reshape(shape), q)
 
 
-def filter_rate_logits(logits: torch.Tensor, *, tol: float = 1e-4, max_passes: int = 50) -> torch.Tensor:
+def filter_rate_logits(logits: torch.Tensor, *, tol: float = 1e-4, max_passes: int = 100) -> torch.Tensor:
     """Return the filter rate of softmax(logits), where a model has complete logits and not queries and keys alone.
 
     Args:
@@ -134,7 +143,7 @@ def singular_patterns_qk(
     mask: Any = None,
     causal: bool = False,
     tol: float = 1e-4,
-    max_passes: int = 50,
+    max_passes: int = 100,
 ) -> SingularPatterns:
     """Return the `count` largest singular values of (I - J) A with their vectors: which patterns of tokens survive.
 
@@ -161,18 +170,23 @@ def singular_patterns_qk(
 
     >>> q = k = torch.eye(6) * 100  # every token looks at itself
     >>> singular_patterns_qk(q, k, 2).values
-    tensor([1.0000, 1.0000])
+    tensor([1., 1.])
     """
     n = floating(q).shape[-2]
     if not 1 <= count < n:
         raise ValueError(
             f"count={count}, but the {n} tokens of a text have 1 to {n - 1} patterns that are not constant"
         )
-    matrices, shape = _matrices(q, k, scale, temperature, bias, mask, causal, tol, max_passes)
-    found = zip(*(block_lanczos(each, count, tol, max_passes) for each in matrices), strict=True)
-    values, left, right, _ = (torch.cat(x).reshape(*shape, *x[0].shape[1:]) for x in found)
+    with _full_precision(q):
+        matrices, shape = _matrices(q, k, scale, temperature, bias, mask, causal, tol, max_passes)
+        found = zip(*(largest_triplets(each, count, tol, max_passes) for each in matrices), strict=True)
+    values, left, right = (torch.cat(x).reshape(*shape, *x[0].shape[1:]) for x in found)
     sign = torch.where(right.gather(-2, right.abs().argmax(-2, keepdim=True)) < 0, -1.0, 1.0).to(right.dtype)
     return SingularPatterns(like(values, q), like(left * sign, q), like(right * sign, q))
+
+
+def _full_precision(q: Any) -> torch.autocast:
+    return torch.autocast(torch.as_tensor(q).device.type, enabled=False)
 
 
 def _matrices(
@@ -188,12 +202,19 @@ def _matrices(
 ) -> tuple["Iterator[CentredAttention]", list[int]]:
     """Check the arguments; return the matrices of all temperatures and heads, some heads at a time, and the leading axes."""
     queries, keys = (at_least_float32(floating(x)).detach() for x in (q, k))
-    if queries.shape != keys.shape or queries.dtype != keys.dtype or queries.shape[-1] == 0:
-        raise ValueError(
-            f"expected q and k of one shape (..., n, d), d >= 1, and one dtype, not {tuple(queries.shape)} {queries.dtype} "
-            f"and {tuple(keys.shape)} {keys.dtype}: repeat grouped key heads first"
-        )
     *batch, n, d = queries.shape
+    if queries.shape != keys.shape or d == 0:
+        if queries.shape[-2:] == keys.shape[-2:] and d > 0:
+            remedy = "repeat grouped key heads first"
+        elif n != keys.shape[-2]:
+            remedy = f"{n} queries and {keys.shape[-2]} keys, but a rate belongs to tokens that look at one another"
+        else:
+            remedy = "a query and a key have the same number of channels, at least one"
+        raise ValueError(
+            f"expected q and k of one shape (..., n, d), not {tuple(queries.shape)} and {tuple(keys.shape)}: {remedy}"
+        )
+    if queries.dtype != keys.dtype:
+        raise ValueError(f"expected q and k of one dtype, not {queries.dtype} and {keys.dtype}: convert one of them")
     scale = d**-0.5 if scale is None else scale
     if not math.isfinite(scale):
         raise ValueError(f"scale={scale}, but the logits need a finite factor")
@@ -208,11 +229,11 @@ def _matrices(
     blocks = _bias(bias, batch, n, queries)
 
     queries, keys, real = queries.reshape(-1, n, d), keys.reshape(-1, n, d), real.reshape(-1, n)
-    together = max(1, _WHOLE.get(queries.device.type, _WHOLE_GPU) // n**2)  # heads
+    together = max(1, _BLOCK.get(queries.device.type, _BLOCK_GPU) // n**2)  # heads
 
     def matrices() -> Iterator[CentredAttention]:
         for tau in temperatures.flatten().tolist():
-            for start in range(0, len(queries), together):
+            for start in range(0, max(1, len(queries)), together):  # no heads are one matrix of none
                 heads = slice(start, start + together)
                 block = partial(blocks, heads, tau) if blocks else None
                 yield CentredAttention(queries[heads] * (scale / tau), keys[heads], block, real[heads], causal)
@@ -240,6 +261,12 @@ def _real(mask: Any, batch: list[int], n: int, device: torch.device) -> torch.Te
     if mask.dtype != torch.bool:
         raise ValueError(f"expected a boolean mask, True for real tokens, not {mask.dtype}: convert it with .bool()")
     real = _expand(mask, [*batch, n], "mask")
+    texts = mask.shape[:-1]
+    if 0 < len(texts) < len(batch) and list(texts) == batch[: len(texts)] and math.prod(texts) > 1:
+        raise ValueError(
+            f"mask of shape {tuple(mask.shape)} may belong to the first or to the last of the axes {tuple(batch)}: expected "
+            "(batch, 1, n), a row for all heads of a text, mask[:, None], or (1, heads, n), a row for a head of all texts"
+        )
     if not real.any(-1).all():
         text = tuple(int(i) for i in (~real.any(-1)).nonzero()[0])
         raise ValueError(f"no token of text {text} is real, so it has no filter rate: leave it out")
@@ -256,18 +283,20 @@ def _bias(
         array = floating(bias).to(queries.device).detach()
         whole = _expand(array, [*batch, n, n], "bias")  # a view
     index = torch.arange(n, device=queries.device)
+    places = list(np.ndindex(*batch))
 
     def block(heads: slice, tau: float, rows: slice, columns: int) -> torch.Tensor:
         size = [*batch, len(index[rows]), columns]
         if callable(bias):
-            part = _expand(bias(index[rows, None], index[:columns]), size, "bias")
+            given = torch.as_tensor(bias(index[rows, None], index[:columns]), device=queries.device)
+            part = _expand(given, size, "bias")
         else:
             part = whole[..., rows, :columns]
-        # Indexing one head at a time keeps what is broadcast over heads from being copied for all of them.
-        ids = np.unravel_index(np.arange(math.prod(batch))[heads], batch) if batch else [[]]
-        return (
-            torch.stack([part[tuple(i)] for i in zip(*ids, strict=True)] if batch else [part]).to(queries.dtype) / tau
-        )
+        # One head at a time: what is broadcast over heads is not copied for all of them.
+        added = queries.new_empty(len(places[heads]), *size[-2:])
+        for head, place in zip(added, places[heads], strict=True):
+            head.copy_(part[place])
+        return added.div_(tau)
 
     return block
 
@@ -297,8 +326,11 @@ class CentredAttention:
     ) -> None:
         g, n, _ = queries.shape
         self._bias, self._causal = bias, causal
-        whole = _WHOLE.get(queries.device.type, _WHOLE_GPU)
-        self._rows = n if g * n * n <= whole else _ROWS.get(queries.device.type, max(1, whole // (g * n)))
+        kind = queries.device.type
+        block = _BLOCK.get(kind, _BLOCK_GPU)
+        self._rows = min(n, max(_ROWS, block // max(1, g * n)))
+        self._keeps = g * n * n <= _KEPT.get(kind, block)
+        self.together = _TOGETHER_KEPT.get(kind, _TOGETHER) if self._keeps else _TOGETHER
         self.real = real.to(queries.dtype).unsqueeze(-1)  # (g, n, 1)
         queries, keys = (x.masked_fill(~real.unsqueeze(-1), 0) for x in (queries, keys))
         self.count = self.real.sum(-2, keepdim=True)  # (g, 1, 1)
@@ -308,8 +340,7 @@ class CentredAttention:
         ones, padding = torch.ones_like(self.real), torch.where(real, 0.0, _PADDED).unsqueeze(-1)
         self._keys = torch.cat([keys - shared.to(keys.dtype), ones, padding.to(keys.dtype)], -1).mT
         self._queries = torch.cat([queries, torch.zeros_like(ones), ones], -1)
-        self._buffer = queries.new_empty(g * self._rows * n)
-        self._kept: torch.Tensor | None = None
+        self._buffer = _empty(g * n * (n if self._keeps else self._rows), queries)
         self._normalised = False
         self._column_mass = queries.new_zeros(g, n, 1)  # Aᵀ1, what all rows together give to a column
 
@@ -335,22 +366,22 @@ class CentredAttention:
         u, w = torch.empty_like(v), torch.zeros_like(v.mT, memory_format=torch.contiguous_format)
         for rows, columns in self._blocks():
             weights = self._weights(rows, columns)
-            block, real = weights @ v[:, :columns], self.real[:, rows]
+            block = torch.bmm(weights, v[:, :columns], out=u[:, rows])
+            real = self.real[:, rows]
             if not self._normalised:
                 reals = real.sum(-2, keepdim=True)
                 mean = torch.where(known, mean, (block * real).sum(-2, keepdim=True) / reals.clamp(min=1))
                 known |= reals > 0
             block.sub_(mean).mul_(real)
             w[:, :, :columns].baddbmm_(block.mT, weights)  # uᵀA: faster than Aᵀu in this layout
-            u[:, rows] = block
         self._normalised = True
         rest = u.sum(-2, keepdim=True) / self.count  # what the stand-in missed, later rounding
         return u - rest * self.real, w.mT - self._column_mass * rest
 
     def _weights(self, rows: slice, columns: int) -> torch.Tensor:
         """Return the weights of a block, (g, rows, columns); in the first pass, find its normalisers and column masses."""
-        if self._kept is not None:
-            return self._kept
+        if self._keeps and self._normalised:
+            return self._block(rows, columns)
         logits = self._logits(rows, columns)
         if self._normalised:
             return logits.exp_()
@@ -366,8 +397,6 @@ class CentredAttention:
         self._queries[:, rows, -2:-1] = -normaliser
         weights = logits.div_(total)
         self._column_mass[:, :columns].baddbmm_(weights.mT, real)
-        if self._rows == self._queries.shape[1]:  # one block is the whole matrix, so it may stay
-            self._kept = weights
         return weights
 
     def _blocks(self) -> Iterator[tuple[slice, int]]:
@@ -379,13 +408,25 @@ class CentredAttention:
 
     def _logits(self, rows: slice, columns: int) -> torch.Tensor:
         """Return logits minus the row normalisers (0 before they are known), (g, rows, columns), in the buffer."""
-        queries, keys = self._queries[:, rows], self._keys[:, :, :columns]
-        shape = (len(queries), queries.shape[1], columns)
-        logits = self._buffer[: shape[0] * shape[1] * shape[2]].view(shape)
-        torch.bmm(queries, keys, out=logits)
+        logits = torch.bmm(self._queries[:, rows], self._keys[:, :, :columns], out=self._block(rows, columns))
         if self._bias is not None:
             logits += self._bias(rows, columns)
+            logits.masked_fill_(self.real[:, rows] == 0, 0)  # -inf at padding is no number to go on with
         if self._causal:
             last = logits[:, :, rows.start :]
-            last.masked_fill_(torch.ones(shape[1], shape[1], dtype=torch.bool, device=last.device).triu(1), -torch.inf)
+            last.masked_fill_(torch.ones(last.shape[1:], dtype=torch.bool, device=last.device).triu(1), -torch.inf)
         return logits
+
+    def _block(self, rows: slice, columns: int) -> torch.Tensor:
+        """Return the part of the buffer for a block, (g, rows, columns)."""
+        g, n, _ = self._queries.shape
+        start = g * n * rows.start if self._keeps else 0
+        shape = g, rows.stop - rows.start, columns
+        return self._buffer[start : start + math.prod(shape)].view(shape)
+
+
+def _empty(size: int, like: torch.Tensor) -> torch.Tensor:
+    """Return memory for numbers like these. On a CPU NumPy's, which asks for huge pages: that saves up to 20 ms in 64 MB."""
+    if like.device.type != "cpu":
+        return like.new_empty(size)
+    return torch.from_numpy(np.empty(size, like.new_empty(0).numpy().dtype))

@@ -8,6 +8,11 @@ before the call, of a process of its own (Linux) or of the GPU's allocator.
 
 The first table is why short texts are not iterated: milliseconds for all 72 heads of MiniLM on a real text, by a dense SVD,
 by the whole of BᵀB (what filter_rate_qk does up to 256 tokens), and by block Lanczos.
+
+Why no factor of 100 at 4096 tokens: on one core of a Xeon (AVX-512) the dense SVD takes 3.4 s, and to make the matrix once
+36 ms (q kᵀ 13, exp and normalising 13, fresh memory 10), more than a hundredth; 5 to 7 passes with 16 vectors, 13 ms each,
+and the small problems make it 140 to 170 ms. On two cores 2.0 s, 21 ms and 8 ms a pass. A pass with one vector is 6 ms, but
+three times as many are needed, and values that are close together are not told apart.
 """
 
 import argparse
@@ -55,11 +60,12 @@ def medians(calls, repetitions, device):
 
 
 def passes(q, k):
-    """Return how often filter_rate_qk makes the matrix."""
-    made, gram = [0], CentredAttention.gram
+    """Return how often filter_rate_qk multiplies by the matrix, and how often it makes it."""
+    used, made, gram = [0], [0], CentredAttention.gram
 
     def counted(self, v):
-        made[0] += self._kept is None
+        used[0] += 1
+        made[0] += not (self._keeps and self._normalised)
         return gram(self, v)
 
     CentredAttention.gram = counted
@@ -67,7 +73,7 @@ def passes(q, k):
         filter_rate_qk(q, k)
     finally:
         CentredAttention.gram = gram
-    return made[0]
+    return f"{used[0]} ({made[0]})"
 
 
 def real_heads(n, device):
@@ -145,7 +151,7 @@ def main():
 
     console.print(short_texts(device, 3 * repetitions))
     table = Table(
-        "n", "strength", "rate", "rel. error", "dense / ours", "ours / SDPA", "passes", "memory", "dense memory"
+        "n", "strength", "rate", "rel. error", "dense / ours", "ours / SDPA", "passes (made)", "memory", "dense memory"
     )
     for n in options.sizes:
         for strength in (1.0, 3.0):
@@ -156,7 +162,7 @@ def main():
             (fast, forward), (rate, _) = medians(calls, repetitions, device)
             table.add_row(
                 *(str(n), f"{strength:g}", f"{rate.item():.4f}", f"{abs(rate / exact - 1).item():.1e}"),
-                *(f"{slow / fast:.0f}", f"{fast / forward:.1f}", str(passes(q, k))),
+                *(f"{slow / fast:.0f}", f"{fast / forward:.1f}", passes(q, k)),
                 *(memory(filter_rate_qk, n, strength), memory(dense, n, strength)),
             )
             console.print(f"n = {n}, strength {strength:g}: {fast:.3f} s, dense {slow:.2f} s, SDPA {forward:.4f} s")
@@ -165,7 +171,7 @@ def main():
             q, k, v = draw(n, strength, device)
             calls = [partial(filter_rate_qk, q, k), partial(scaled_dot_product_attention, q, k, v)]
             (fast, forward), (rate, _) = medians(calls, repetitions if n == options.long else 1, device)
-            made = str(passes(q, k)) if n == options.long else ""
+            made = passes(q, k) if n == options.long else ""
             used = memory(filter_rate_qk, n, strength) if n == options.long else ""
             table.add_row(
                 str(n), f"{strength:g}", f"{rate.item():.4f}", "", "", f"{fast / forward:.1f}", made, used, ""

@@ -101,25 +101,30 @@ def test_rates_of_short_texts_have_the_error_of_rounding_whatever_the_tolerance(
 
 @pytest.mark.parametrize("strength", [0.5, 1.0, 2.0, 4.0])
 @pytest.mark.parametrize("causal", [False, True])
-def test_long_texts_in_many_blocks_against_scipy(strength, causal):
-    """1100 tokens are too many for one block: 17 blocks of 64 rows and one of 12."""
+def test_long_texts_in_many_blocks_against_scipy(monkeypatch, strength, causal):
+    """1100 tokens are too many for one block: one of 953 rows and one of 147, which stay, or are made again and again."""
     q, k = (torch.from_numpy(x) for x in draw(1, 1100, strength, d=32))
     expected = svdvals(attention(q, k, causal=causal))[0]
-    for dtype in (torch.float64, torch.float32):
-        rate = filter_rate_qk(q.to(dtype), k.to(dtype), causal=causal)
-        assert rate.item() == pytest.approx(expected, rel=1e-4)
+    for kept in (1100**2, 0):
+        monkeypatch.setitem(from_queries_keys._KEPT, "cpu", kept)
+        for dtype in (torch.float64, torch.float32):
+            rate = filter_rate_qk(q.to(dtype), k.to(dtype), causal=causal)
+            assert rate.item() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("kept", [0, 40**2])
 @pytest.mark.parametrize("rows", [1, 7, 39, 40])
 @pytest.mark.parametrize("seed", range(4))
-def test_blocks_of_any_size_give_the_same(monkeypatch, seed, rows):
+def test_blocks_of_any_size_give_the_same(monkeypatch, seed, rows, kept):
     q, k = draw(seed, 40, 2.0)
     mask = np.random.default_rng(seed).random(40) < 0.7
     options = {"causal": bool(seed % 2), "mask": mask, "bias": draw(seed, 40, 1.0, d=40)[0]}
-    whole = filter_rate_qk(q, k, **options)
-    monkeypatch.setitem(from_queries_keys._WHOLE, "cpu", 1)
-    monkeypatch.setitem(from_queries_keys._ROWS, "cpu", rows)
-    np.testing.assert_allclose(filter_rate_qk(q, k, **options), whole, rtol=1e-4)
+    whole = filter_rate_qk(q, k, **options), singular_patterns_qk(q, k, 1, **options).values[0]
+    monkeypatch.setitem(from_queries_keys._BLOCK, "cpu", 1)
+    monkeypatch.setitem(from_queries_keys._KEPT, "cpu", kept)
+    monkeypatch.setattr(from_queries_keys, "_ROWS", rows)
+    iterated = singular_patterns_qk(q, k, 1, **options).values[0]
+    np.testing.assert_allclose((filter_rate_qk(q, k, **options), iterated), whole, rtol=1e-4)
     np.testing.assert_allclose(whole, svdvals(attention(q, k, **options))[0], rtol=1e-4, atol=1e-12)
 
 
@@ -237,6 +242,84 @@ def test_a_mask_in_the_bias_is_a_mask():
         torch.testing.assert_close(filter_rate_qk(q, k, bias=bias, temperature=0.5), expected, rtol=2e-4, atol=0)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("hidden", [-torch.inf, torch.finfo(torch.float32).min])
+def test_a_padded_query_that_sees_nothing_is_ignored(monkeypatch, hidden, causal):
+    """Hidden in the bias, too, as models do it: rows and columns of padding, on the left and on the right."""
+    q, k = torch.randn(2, 2, 40, 8)
+    real = torch.ones(2, 40, dtype=torch.bool)
+    real[0, :7], real[1, 30:] = False, False
+    bias = torch.zeros(2, 40, 40).masked_fill(~(real[:, None] & real[:, :, None]), hidden)
+    expected = [svdvals(attention(q[i], k[i], mask=real[i].numpy(), causal=causal)) for i in range(2)]
+    for kept in (40**2, 0):
+        monkeypatch.setitem(from_queries_keys._KEPT, "cpu", kept)
+        rates = filter_rate_qk(q, k, bias=bias, mask=real, causal=causal)
+        np.testing.assert_allclose(rates, [x[0] for x in expected], rtol=1e-4)
+        for count in (3, 20):
+            found = singular_patterns_qk(q, k, count, bias=bias, mask=real, causal=causal).values
+            np.testing.assert_allclose(found, [x[:count] for x in expected], atol=1e-4)
+
+
+def test_an_empty_batch_has_no_rates():
+    q, k = torch.randn(2, 0, 3, 20, 4)
+    for options in ({}, {"bias": torch.zeros(20, 20)}, {"bias": lambda i, j: i - j}, {"causal": True}):
+        assert filter_rate_qk(q, k, **options).shape == (0, 3)
+        assert filter_rate_qk(q, k, temperature=[1.0, 2.0], **options).shape == (2, 0, 3)
+        for count in (2, 15):
+            found = singular_patterns_qk(q, k, count, **options)
+            assert [x.shape for x in found] == [(0, 3, count), (0, 3, 20, count), (0, 3, 20, count)]
+    assert filter_rate_qk(torch.randn(0, 300, 4), torch.randn(0, 300, 4)).shape == (0,)
+
+
+def test_autocast_changes_nothing():
+    q, k = torch.randn(2, 2, 300, 8)
+    rates, found = filter_rate_qk(q, k), singular_patterns_qk(q, k, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(filter_rate_qk(q, k), rates)
+        for inside, outside in zip(singular_patterns_qk(q, k, 2), found, strict=True):
+            assert torch.equal(inside, outside)
+
+
+def test_a_bias_function_may_return_numpy():
+    q, k = torch.randn(2, 2, 30, 8)
+    stored = -0.2 * (torch.arange(30)[:, None] - torch.arange(30)).abs()
+    rates = filter_rate_qk(q, k, bias=lambda i, j: -0.2 * np.abs(i.numpy() - j.numpy()))
+    torch.testing.assert_close(rates, filter_rate_qk(q, k, bias=stored))
+
+
+def test_a_mask_of_texts_and_a_mask_of_heads_each_with_its_axis():
+    """As many heads as texts: without the axis the rows could be of either."""
+    q, k = torch.randn(2, 2, 2, 30, 8)
+    mask = torch.arange(30) < torch.tensor([[20], [30]])
+    by_text, by_head = filter_rate_qk(q, k, mask=mask[:, None]), filter_rate_qk(q, k, mask=mask[None])
+    for text in range(2):
+        for head in range(2):
+            for rates, real in ((by_text, mask[text]), (by_head, mask[head])):
+                alone = filter_rate_qk(q[text, head, real], k[text, head, real])
+                torch.testing.assert_close(rates[text, head], alone, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("structure", ["random, strong", "one-hot, two columns", "uniform"])
+@pytest.mark.parametrize("count", [50, 149])
+def test_a_good_part_of_all_patterns(structure, count):
+    """Also where most values are 0, and with padding: the patterns stay orthonormal, without constant and padded part."""
+    logits = STRUCTURES[structure]
+    mask = np.arange(n) % 10 > 0  # 135 tokens
+    for real in (np.ones(n, bool), mask):
+        a = np.zeros((n, n))
+        a[np.ix_(real, real)] = scipy.special.softmax(logits[np.ix_(real, real)], axis=-1)
+        centred = (a - a.sum(0) / real.sum()) * real[:, None]
+        values, left, right = singular_patterns_qk(logits, np.eye(n), count, scale=1, mask=real)
+        np.testing.assert_allclose(values, scipy.linalg.svdvals(centred)[:count], atol=1e-12)
+        np.testing.assert_allclose(centred @ right, left * values, atol=1e-12)
+        there = min(count, real.sum() - 1)
+        np.testing.assert_allclose(right.T @ right, np.diag(np.arange(count) < there), atol=1e-12)
+        np.testing.assert_allclose(right.sum(0), 0, atol=1e-12)
+        assert not right[~real].any()
+        assert not left[~real].any()
+        np.testing.assert_allclose(left.T @ left, np.diag(values > 0), atol=1e-10)
+
+
 @pytest.mark.parametrize("count", [1, 3, 20])
 @pytest.mark.parametrize("strength", [0.5, 2.0, 6.0])
 def test_patterns_are_singular_triplets(count, strength):
@@ -309,7 +392,20 @@ def ask(shape=(6, 4), **options):
     [
         (lambda: filter_rate_qk(torch.ones(3, 2).long(), torch.ones(3, 2)), "not torch.int64: convert them first"),
         (lambda: filter_rate_qk(torch.ones(8, 6, 4), torch.ones(2, 6, 4)), "repeat grouped key heads first"),
-        (lambda: filter_rate_qk(torch.ones(6, 4), torch.ones(6, 4).double()), "and one dtype"),
+        (
+            lambda: filter_rate_qk(torch.ones(6, 4), torch.ones(6, 4).double()),
+            "of one dtype, not torch.float32 and torch.float64: convert one of them",
+        ),
+        (
+            lambda: filter_rate_qk(torch.ones(6, 4), torch.ones(5, 4)),
+            "6 queries and 5 keys, but a rate belongs to tokens",
+        ),
+        (lambda: filter_rate_qk(torch.ones(6, 4), torch.ones(6, 3)), "same number of channels, at least one"),
+        (lambda: filter_rate_qk(torch.ones(6, 0), torch.ones(6, 0)), "same number of channels, at least one"),
+        (
+            lambda: ask((3, 3, 6, 4), mask=torch.ones(3, 6, dtype=torch.bool)),
+            r"mask of shape \(3, 6\) may .* expected \(batch, 1, n\), .* mask\[:, None\], or \(1, heads, n\)",
+        ),
         (lambda: ask((0, 4)), r"with n >= 1 tokens on axis -2, not \(0, 4\)"),
         (lambda: ask(scale=float("nan")), "scale=nan, but the logits need a finite factor"),
         (lambda: ask(temperature=0.0), "temperature=0.0, but a temperature is a finite positive number"),
@@ -408,13 +504,14 @@ def test_no_tensor_is_as_large_as_the_matrix():
                     self.size = max(self.size, tensor.untyped_storage().nbytes())
             return result
 
-    q, k = torch.randn(2, 3000, 16)
+    q, k = torch.randn(2, 5800, 16)  # from 5793 tokens on
     with Largest() as seen:
         filter_rate_qk(q, k, bias=lambda i, j: -0.01 * (i - j).abs(), causal=True)
-    assert seen.size < 4 * 3000**2 / 10
+    assert seen.size < 4 * 5800**2 / 10
+    q, k = torch.randn(2, 3000, 16)
     with Largest() as seen:
-        attention = (q @ k.mT).softmax(-1)
-    assert seen.size == 4 * attention.numel()
+        filter_rate_qk(q, k)
+    assert seen.size == 4 * 3000**2  # shorter: once
 
 
 @given(seeds, st.integers(2, 60))
