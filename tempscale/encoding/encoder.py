@@ -291,19 +291,20 @@ class Encoder:
             for window, tokens in prefetch(read, windows(sizes, _BATCHES * _CHARACTERS * self.batch_tokens), depth=2):
                 counts[window] = tokens.uncut
                 for batch, made in self._batches(tokens, options):
+                    rows = [window[index] for index in batch]
                     if not order:
-                        pinned = made.device.type == "cuda"
-                        embeddings = torch.empty(len(texts), made.shape[1], pin_memory=pinned)
-                    # Nothing waits for the device before the last batch.
-                    embeddings[len(order) : len(order) + len(batch)].copy_(made.float(), non_blocking=True)
-                    order += [window[index] for index in batch]
-                    done += sum(sizes[window[index]] for index in batch)
+                        embeddings = torch.empty(len(texts), made.shape[1], pin_memory=made.is_cuda)
+                    if made.is_cuda:  # one block after the other, so that nothing waits for the device
+                        embeddings[len(order) : len(order) + len(rows)].copy_(made.float(), non_blocking=True)
+                    else:
+                        embeddings[rows] = made.float()
+                    order += rows
+                    done += sum(sizes[row] for row in rows)
                     self.progress(done / total)
-            if embeddings.is_pinned():
-                torch.cuda.synchronize()
-        found = np.empty(embeddings.shape, dtype=np.float32)
-        found[order] = embeddings.numpy()
-        return found, counts
+        if embeddings.is_pinned():
+            torch.cuda.synchronize()
+            embeddings = torch.empty(embeddings.shape).index_copy_(0, torch.tensor(order), embeddings)
+        return embeddings.numpy(), counts
 
     def _batches(self, tokens: Tokens, options: Features) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Yield the batches of a window with their embeddings; smaller ones from the first on that does not fit."""
