@@ -1,20 +1,51 @@
 """Which layers get a temperature: what a caller writes, the label it is stored under, and the indices in a model."""
 
+import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeGuard
 
 # An index, a slice, the name of an attention module, text such as "last:3", or several of the first three.
 Layers = int | slice | str | Iterable[int | slice | str]
 RepeatableLayers = int | slice | str | Sequence[int | slice | str] | None
 
 
-def repeatable(layers: Layers | None) -> RepeatableLayers:
-    """Return a choice of layers that can be read more than once.
+def repeatable(layers: Any) -> RepeatableLayers:
+    """Return a choice of layers that can be read more than once: as text, a slice, an integer, or a list of these.
 
-    >>> repeatable(layer for layer in (0, 2))
-    [0, 2]
+    Args:
+        layers: choice, whose integers and booleans may be NumPy's or torch's; booleans are a mask over all layers.
+
+    Raises:
+        ValueError: what names no layer, a mapping, or booleans beside others.
+
+    >>> import torch
+    >>> repeatable(layer for layer in (0, 2)), repeatable(torch.tensor([True, False, True]))
+    ([0, 2], [True, False, True])
     """
-    return layers if layers is None or isinstance(layers, (int, slice, str)) else list(layers)
+    if layers is None or isinstance(layers, (str, slice)):
+        return layers
+    if isinstance(layers, Mapping):
+        raise ValueError(f"layers {layers!r} would lose its values: use PerLayer({{...}}) as the temperature")
+    if not isinstance(layers, Iterable) or getattr(layers, "shape", None) == ():
+        return _index(layers)
+    several = [one if isinstance(one, (str, slice)) else _index(one) for one in layers]
+    mask = [isinstance(one, bool) for one in several]
+    if any(mask) and not all(mask):
+        raise ValueError(f"layers {several} are booleans and others: name layers, or mark every one by a boolean")
+    return several
+
+
+def _index(layer: Any) -> int:
+    """Return an integer, or an element of a mask, as Python's own."""
+    if isinstance(layer, bool) or str(getattr(layer, "dtype", "")) in ("bool", "torch.bool"):
+        return bool(layer)
+    try:
+        return operator.index(layer)
+    except TypeError:
+        raise ValueError(
+            f"unknown layer {layer!r}: expected an index, a slice, a name, or text such as last:3"
+        ) from None
 
 
 def select_layers(layers: RepeatableLayers, names: list[str]) -> list[int]:
@@ -31,6 +62,8 @@ def select_layers(layers: RepeatableLayers, names: list[str]) -> list[int]:
     ([1, 2], [0, 2])
     """
     everything, chosen = list(range(len(names))), set()
+    if _is_mask(layers) and len(layers) != len(names):
+        raise ValueError(f"layers are a mask of {len(layers)}, but the model has {len(names)} attention layers")
     for layer in [layers] if isinstance(layers, str) and layers in names else _several(layers):
         if isinstance(layer, slice):
             found = everything[layer]
@@ -79,6 +112,8 @@ def _several(layers: RepeatableLayers) -> Sequence[int | slice | str]:
         return [slice(None)]
     if isinstance(layers, (int, slice)):
         return [layers]
+    if _is_mask(layers):
+        return [index for index, chosen in enumerate(layers) if chosen]
     if not isinstance(layers, str):
         return layers
     end = re.fullmatch(r"(first|last):([1-9]\d*)", layers)
@@ -87,6 +122,10 @@ def _several(layers: RepeatableLayers) -> Sequence[int | slice | str]:
         # Indices and no slice, which would take more layers than there are without a word.
         return range(-count, 0) if end[1] == "last" else range(count)
     return [int(index) for index in layers.split(",")] if re.fullmatch(r"-?\d+(,-?\d+)*", layers) else [layers]
+
+
+def _is_mask(layers: RepeatableLayers) -> TypeGuard[Sequence[bool]]:
+    return isinstance(layers, Sequence) and not isinstance(layers, str) and any(isinstance(one, bool) for one in layers)
 
 
 def _slice_label(layers: slice) -> str:

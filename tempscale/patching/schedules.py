@@ -5,7 +5,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Union
+from numbers import Real
+from typing import Any, Literal, Union
 
 import torch
 import torch.nn.functional as F
@@ -213,7 +214,7 @@ def temperature_label(temperature: Schedule) -> str:
 
 def is_plain(temperature: Schedule) -> bool:
     """Whether a temperature is the number 1, which leaves the model as it is."""
-    return isinstance(temperature, (int, float)) and temperature == 1
+    return not isinstance(temperature, Layered) and not callable(temperature) and check_number(temperature) == 1
 
 
 def check_schedule(temperature: Schedule) -> Schedule:
@@ -226,12 +227,21 @@ def check_temperature(temperature: float | ByLength) -> float | ByLength:
     return _check_function(temperature) if callable(temperature) else check_number(temperature)
 
 
-def check_number(temperature: float) -> float:
-    """Return a valid temperature as a float, or raise ValueError."""
-    number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
-    if not (number and math.isfinite(temperature) and temperature > 0):
+def check_number(temperature: Any) -> float:
+    """Return a valid temperature, any real number or an array or tensor of one, as a float, or raise ValueError.
+
+    >>> from fractions import Fraction
+    >>> check_number(Fraction(4, 5)), check_number(torch.tensor(0.5))
+    (0.8, 0.5)
+    """
+    scalar = isinstance(temperature, Real) or getattr(temperature, "shape", None) == ()
+    try:
+        number = float(temperature) if scalar and not isinstance(temperature, bool) else math.nan
+    except (OverflowError, TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
         raise ValueError(f"temperature must be a finite positive number, not {temperature!r}; 1 changes nothing")
-    return float(temperature)
+    return number
 
 
 def _check_function(function: ByLength) -> ByLength:

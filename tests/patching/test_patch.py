@@ -2,7 +2,9 @@
 
 import functools
 import math
+import re
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -245,11 +247,11 @@ def test_temperature_is_readable_and_settable_while_active():
         active.temperature = 0.9
 
 
-@pytest.mark.parametrize("temperature", [0, -1, math.nan, math.inf, "0.9", None, True])
+@pytest.mark.parametrize("temperature", [0, -1, math.nan, math.inf, "0.9", None, True, 10**400, 1j])
 def test_a_temperature_must_be_finite_and_positive(temperature):
     model = BERT.build()
     before = run(model)
-    with pytest.raises(ValueError, match=f"finite positive number, not {temperature!r}"):
+    with pytest.raises(ValueError, match=f"finite positive number, not {re.escape(repr(temperature))}"):
         patch(model, temperature)
     with patch(model, 0.5) as active:
         with pytest.raises(ValueError, match="finite positive number"):
@@ -292,6 +294,38 @@ def test_layers(layers, expected):
             model, reference("BERT"), {f"encoder.layer.{index}.attention.self": 0.5 for index in expected}
         )
         assert found.error <= found.tolerance < found.effect
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ({0: 0.5}, r"would lose its values: use PerLayer"),
+        (1.0, r"unknown layer 1\.0: expected an index"),
+        ([None], "unknown layer None: expected an index"),
+        ([True, 2, False], r"\[True, 2, False\] are booleans and others"),
+        ([True, False], "layers are a mask of 2, but the model has 3 attention layers"),
+        ([False] * 3, "no layer chosen"),
+    ],
+    ids=str,
+)
+def test_what_names_no_layers_is_refused_by_its_cause(layers, message):
+    with pytest.raises(ValueError, match=message):
+        patch(BERT.build(), 0.5, layers=layers)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [np.float32(0.5), np.float64(0.5), np.float16(0.5), torch.tensor(0.5), np.array(0.5), Fraction(1, 2)],
+    ids=lambda number: f"{type(number).__name__} {getattr(number, 'dtype', '')}",
+)
+def test_any_real_number_is_a_temperature(number):
+    model = BERT.build()
+    with patch(model, 0.5):
+        expected = run(model)
+    with patch(model, number) as active:
+        assert active.temperature == 0.5
+        assert type(active.temperature) is float
+        assert torch.equal(run(model), expected)
 
 
 @pytest.mark.parametrize("layers", [3, -4, "encoder.layer.9", slice(5, 9), [0, 7], "last:4", "last:0", "0,3"])
@@ -561,10 +595,19 @@ def fail(error):
 
 @pytest.mark.parametrize(
     "layers",
-    [np.array([0, 2]), (layer for layer in (0, 2)), range(0, 3, 2), {0, 2}],
-    ids=["array", "generator", "range", "set"],
+    [
+        np.array([0, 2]),
+        (layer for layer in (0, 2)),
+        range(0, 3, 2),
+        {0, 2},
+        [np.int64(0), torch.tensor(2)],
+        [True, False, True],
+        np.array([True, False, True]),
+        torch.tensor([True, False, True]),
+    ],
+    ids=["array", "generator", "range", "set", "scalars", "booleans", "array of booleans", "tensor of booleans"],
 )
-def test_layers_may_be_anything_that_is_gone_through_once(layers):
+def test_layers_may_be_anything_that_names_them(layers):
     model = BERT.build()
     with patch(model, 0.5, layers=layers) as active:
         found = run(model)
