@@ -10,7 +10,7 @@ from torch import nn
 from tempscale.patching.exchange import Temperature
 from tempscale.patching.patch import FOLDED, unpatched
 from tempscale.patching.proof import find_sites, prove
-from tempscale.patching.recorder import Recorder, UnsupportedModelError
+from tempscale.patching.recorder import Recorder, UnsupportedModelError, configurations
 from tempscale.patching.schedules import Layered, Schedule, check_schedule, kind_of, per_layer
 from tempscale.patching.sources import NumberSource, Site, Source, output_sources
 
@@ -109,7 +109,8 @@ def fold(model: nn.Module, temperature: Schedule) -> nn.Module:
     for site in sites:
         site.set(each[site.layer])
     record = each if isinstance(checked, Layered) else checked
-    setattr(transformer.config, FOLDED, record)
+    for config in configurations(transformer):
+        setattr(config, FOLDED, record)
     _write_card(model, record)
     return model
 

@@ -8,9 +8,9 @@ from torch import nn
 from tempscale.patching.exchange import LengthAware, Patched, Tempered, exchange, restore
 from tempscale.patching.layers import Layers, repeatable
 from tempscale.patching.proof import find_sites
-from tempscale.patching.recorder import find_transformer
+from tempscale.patching.recorder import configurations, find_transformer
 from tempscale.patching.schedules import Kind, Schedule, check_schedule, kind_of, per_layer
-from tempscale.patching.sources import Site
+from tempscale.patching.sources import TEMPERED, Site
 
 # The key of a configuration that says that a temperature is in the weights.
 FOLDED = "tempscale_temperature"
@@ -158,16 +158,21 @@ def patch(model: nn.Module, temperature: Schedule, *, layers: Layers | None = No
 
 
 def unpatched(model: nn.Module) -> Any:
-    """Return the transformers model inside a module, or raise ValueError if it has a temperature already."""
+    """Return the transformers model inside a module, or raise ValueError if it, or a part of it, has a temperature."""
     transformer = find_transformer(model)
-    if any(isinstance(module, Tempered) for module in transformer.modules()):
-        raise ValueError(
-            f"{type(transformer).__name__} is patched already: set `.temperature` of its patch, or `.remove()` that one "
-            "first; a copy has its own as `.tempscale_patch`"
-        )
-    folded = getattr(transformer.config, FOLDED, None)
+    name = type(transformer).__name__
+    folded = next((found for config in configurations(transformer) if (found := getattr(config, FOLDED, None))), None)
     if folded is not None:
+        raise ValueError(f"{name} has the temperature {folded} folded into its weights: load the original model")
+    if isinstance(transformer, Tempered):
         raise ValueError(
-            f"{type(transformer).__name__} has the temperature {folded} folded into its weights: load the original model"
+            f"{name} is patched already: set `.temperature` of its patch, or `.remove()` that one first; a copy has its own "
+            "as `.tempscale_patch`"
         )
+    for part, module in transformer.named_modules():
+        if TEMPERED in vars(module):
+            raise ValueError(
+                f"{part or name} in {name} has a temperature already, by a patch or fold of a model that shares it: "
+                "`.remove()` that patch first, or load the original model"
+            )
     return transformer

@@ -33,12 +33,23 @@ def find_transformer(model: nn.Module) -> Any:
 
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected a torch module, not {type(model).__name__}: pass the loaded model")
-    found = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
-    if found is None:
+    towers: list[nn.Module] = []
+    inside: set[nn.Module] = set()
+    for module in model.modules():  # what is around comes before what is inside
+        if isinstance(module, PreTrainedModel) and module not in inside:
+            towers.append(module)
+            inside.update(module.modules())
+    if not towers:
         raise UnsupportedModelError(
             f"no temperature site in {type(model).__name__}: there is no transformers model inside; "
             "pass a transformers model or a SentenceTransformer that holds one"
         )
+    if len(towers) > 1:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} holds {len(towers)} transformers models, {', '.join(type(m).__name__ for m in towers)}, "
+            "and a temperature in one of them is half a temperature: pass each by itself"
+        )
+    (found,) = towers
     text_model = getattr(found, "text_model", None)
     return text_model if isinstance(text_model, PreTrainedModel) else found
 
@@ -47,8 +58,8 @@ def find_transformer(model: nn.Module) -> Any:
 def evaluation_mode(transformer: nn.Module, implementation: str | None = None) -> Iterator[None]:
     """Evaluation mode without gradients, perhaps in another attention implementation; all put back afterwards."""
     training = {module: module.training for module in transformer.modules()}
-    configs = _configs(transformer)
-    before = {key: config._attn_implementation for key, config in configs.items()}
+    configs = configurations(transformer)
+    before = [config._attn_implementation for config in configs]
     with ExitStack() as stack:
         if any(module._compiled_call_impl is not None for module in training):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -56,12 +67,12 @@ def evaluation_mode(transformer: nn.Module, implementation: str | None = None) -
         try:
             transformer.eval()
             if implementation is not None:
-                for config in configs.values():
+                for config in configs:
                     config._attn_implementation = implementation
             yield
         finally:
-            for key, config in configs.items():
-                config._attn_implementation = before[key]
+            for config, own in zip(configs, before, strict=True):
+                config._attn_implementation = own
             for module, flag in training.items():
                 module.training = flag
 
@@ -82,10 +93,10 @@ def watching(
         yield
 
 
-def _configs(transformer: nn.Module) -> dict[int, Any]:
+def configurations(transformer: nn.Module) -> list[Any]:
     """Return the distinct configurations inside a model, those of its parts included."""
     configs = (getattr(module, "config", None) for module in transformer.modules())
-    return {id(config): config for config in configs if hasattr(config, "_attn_implementation")}
+    return list({id(config): config for config in configs if hasattr(config, "_attn_implementation")}.values())
 
 
 def probe_batch(transformer: Any) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from torch import nn
 from tempscale.patching.exchange import Temperature, TemperedAttention, TemperedOutput, TemperedTable, exchange, restore
 from tempscale.patching.schedules import Kind
 
+# The attribute of an attention module whose logits are divided, whoever divides them.
+TEMPERED = "_tempscale_is_tempered"
+
 # Numbers that attention modules multiply their logits by, and a soft cap c tanh(S / c), which scales with them.
 SCALES = ("scaling", "scale", "softmax_scale", "inv_norm_factor", "attn_logit_softcapping")
 # What makes their queries. A normalisation after the projection would undo a factor before it, so it comes first.
@@ -105,6 +108,7 @@ class Site:
 
     def set(self, temperature: Temperature) -> None:
         """Divide the logits of this module by a temperature."""
+        vars(self.module)[TEMPERED] = True
         for source in self.sources:
             source.set(temperature)
 
@@ -112,6 +116,7 @@ class Site:
         """Restore the module bit for bit."""
         for source in self.sources:
             source.restore()
+        vars(self.module).pop(TEMPERED, None)
 
 
 # Sources for each of several attention modules.

@@ -16,10 +16,10 @@ from support.official import TEMPERATURES as TEMPERATURES_OF_OFFICIAL
 from support.official import texts as texts_of_official
 from support.oracle import agreement, batch, eager_output
 from torch import nn
-from transformers import BertModel, PretrainedConfig, PreTrainedModel
+from transformers import BertConfig, BertForMaskedLM, BertModel, PretrainedConfig, PreTrainedModel
 
 import tempscale
-from tempscale import LogLength, Patch, PerLayer, UnsupportedModelError, patch
+from tempscale import LogLength, Patch, PerLayer, UnsupportedModelError, fold, patch
 from tempscale.models import packaged_minilm
 from tempscale.patching.schedules import Layered
 
@@ -616,3 +616,67 @@ def test_layers_may_be_anything_that_names_them(layers):
         assert [site.layer for site in active.sites] == [0, 2]
     with patch(model, 0.5, layers=[0, 2]):
         assert torch.equal(run(model), found)
+
+
+def masked_lm(inner=None):
+    """Return a BERT with a head, perhaps around an encoder that another model has, too."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = BertForMaskedLM(BertConfig(**sizes, intermediate_size=48, initializer_range=0.18)).eval()
+    if inner is not None:
+        model.bert = inner
+    return model
+
+
+PARTS = {
+    "the encoder inside": lambda model: model.bert,
+    "the model itself": lambda model: model,
+    "another model around the same encoder": lambda model: masked_lm(model.bert),
+    "a module around it": lambda model: nn.Sequential(nn.Identity(), model),
+}
+
+
+@pytest.mark.parametrize("second", PARTS)
+@pytest.mark.parametrize("first", PARTS)
+@pytest.mark.parametrize("temperature", [0.5, PerLayer([0.5, 0.8])], ids=str)
+def test_no_attention_gets_two_temperatures(first, second, temperature):
+    model = masked_lm()
+    before = run(model)
+    one, other = PARTS[first](model), PARTS[second](model)
+    active = patch(one, temperature)
+    tempered = run(model)
+    for again in (patch, fold):
+        with pytest.raises(ValueError, match=r"has a temperature already|is patched already"):
+            again(other, 0.5)
+    assert torch.equal(run(model), tempered)
+    active.remove()
+    assert torch.equal(run(model), before)
+    with patch(other, temperature):
+        pass
+    assert torch.equal(run(model), before)
+
+
+@pytest.mark.parametrize("second", PARTS)
+@pytest.mark.parametrize("first", PARTS)
+def test_no_temperature_is_folded_into_weights_that_have_one(first, second, tmp_path):
+    model = masked_lm()
+    fold(PARTS[first](model), 0.5)
+    for again in (patch, fold):
+        with pytest.raises(ValueError, match=r"has a temperature already|has the temperature 0\.5 folded"):
+            again(PARTS[second](model), 0.5)
+    if first in ("the model itself", "the encoder inside"):  # others are not this model's to save
+        model.save_pretrained(tmp_path)
+        loaded = BertForMaskedLM.from_pretrained(tmp_path)
+        with pytest.raises(ValueError, match=r"has the temperature 0\.5 folded"):
+            patch(loaded.bert, 0.5)
+
+
+def test_several_models_in_one_are_refused():
+    towers = nn.ModuleList([masked_lm(), masked_lm()])
+    with pytest.raises(
+        UnsupportedModelError,
+        match=r"ModuleList holds 2 transformers models, BertForMaskedLM, BertForMaskedLM, .* pass each by itself",
+    ):
+        patch(towers, 0.5)
+    with patch(towers[0], 0.5), patch(towers[1], 0.8):
+        assert not torch.equal(run(towers[0]), run(towers[1]))
