@@ -57,6 +57,20 @@ def _rebuild(mixin: type["Tempered"], base: type[nn.Module]) -> nn.Module:
     return cls.__new__(cls)
 
 
+def _runs_again(model: nn.Module) -> bool:
+    """Whether parts of a transformers model are run again for their gradients."""
+    return any(getattr(module, "gradient_checkpointing", False) is True for module in model.modules())
+
+
+def _has_temperature(module: nn.Module) -> bool:
+    return isinstance(module, Tempered)
+
+
+def _bound_before(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Run a module whose temperature was removed after its `forward` was bound, by torch.compile or a hook of accelerate."""
+    return type(module).forward(module, *args, **kwargs)
+
+
 class Tempered(nn.Module):
     """What all exchanged modules share."""
 
@@ -66,9 +80,11 @@ class Tempered(nn.Module):
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _rebuild, (self._tempscale_mixin, self._tempscale_base), self.__getstate__()  # type: ignore[no-untyped-call]
 
-    @property
     def current(self) -> float | torch.Tensor:
-        """The temperature of the running batch: one number, or one for each sequence."""
+        """Return the temperature of the running batch: one number, or one for each sequence.
+
+        No property: torch and inspect look at all of a module's, also where nothing runs.
+        """
         temperature: Temperature = getattr(self, MARK)
         if isinstance(temperature, float):
             return temperature
@@ -86,13 +102,15 @@ class TemperedOutput(Tempered):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the output of the original class, divided."""
+        if not _has_temperature(self):
+            return _bound_before(self, args, kwargs)
         output = super().forward(*args, **kwargs)
         groups = getattr(self, _GROUPS)
         if groups is None:
-            return output / broadcast_against(self.current, output)
+            return output / broadcast_against(self.current(), output)
         # Of a fused projection only the queries are divided: (..., groups, 3, width), queries first in each group.
         queries = output.unflatten(-1, (groups, 3, -1))[..., 0, :]
-        queries.div_(broadcast_against(self.current, queries))
+        queries.div_(broadcast_against(self.current(), queries))
         return output
 
 
@@ -101,10 +119,14 @@ class TemperedTable(Tempered):
 
     def forward(self, index: torch.Tensor) -> torch.Tensor:
         """Return the divided entries of the original class."""
-        if not isinstance(self.current, float):
+        if not _has_temperature(self):
+            found: torch.Tensor = _bound_before(self, (index,), {})
+            return found
+        temperature = self.current()
+        if not isinstance(temperature, float):
             raise RuntimeError("a table of position biases has no sequences: the logits must be divided inside softmax")
         table: torch.Tensor = self.weight  # type: ignore[assignment]
-        return F.embedding(index, table / self.current)
+        return F.embedding(index, table / temperature)
 
 
 class TemperedAttention(Tempered):
@@ -112,13 +134,15 @@ class TemperedAttention(Tempered):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the attention of the divided logits."""
+        if not _has_temperature(self):
+            return _bound_before(self, args, kwargs)
         # A compiled graph would take no notice of the mode, so this module is left out of it.
         attend = _uncompiled() if torch.compiler.is_dynamo_compiling() else _attend
         return attend(self, super().forward, args, kwargs)
 
 
 def _attend(module: TemperedAttention, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    with DividedLogits(module.current) as divided:
+    with DividedLogits(module.current()) as divided:
         output = forward(*args, **kwargs)
     if not divided.calls:
         raise RuntimeError(
@@ -150,6 +174,13 @@ class LengthAware(Patched):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model with the token counts known to its parts."""
+        if not _has_temperature(self):
+            return _bound_before(self, args, kwargs)
+        if torch.is_grad_enabled() and self.training and _runs_again(self):
+            raise RuntimeError(
+                f"{type(self).__name__} has a temperature by length and gradient checkpointing, which runs parts of it "
+                "again when their tokens are no longer known: call gradient_checkpointing_disable(), or use one number"
+            )
         names = ("input_ids", "attention_mask")
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         inputs, mask = given.get("input_ids"), given.get("attention_mask")

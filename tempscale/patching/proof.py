@@ -59,9 +59,16 @@ def find_sites(transformer: Any, kind: Kind, layers: RepeatableLayers = None) ->
             failure = prove(recorder, sites, kind, eager_only=eager_only)
             if failure is None:
                 return sites
+        bound = next((name for name, module in transformer.named_modules() if "forward" in vars(module)), None)
         raise UnsupportedModelError(
-            f"no {kind} temperature site in {type(transformer).__name__}: {failure}; supported is attention whose softmax "
-            "sees logits proportional to its queries or to a scale attribute, with any tables of position biases"
+            f"no {kind} temperature site in {type(transformer).__name__}: {failure}; "
+            + (
+                "supported is attention whose softmax sees logits proportional to its queries or to a scale attribute, with "
+                "any tables of position biases"
+                if bound is None
+                else f"{bound or type(transformer).__name__} has a forward of its own, put there by torch.compile or a hook "
+                "such as accelerate's, past which no class can be exchanged: patch first, and wrap then"
+            )
         )
 
     # Inside softmax anything can be divided, also what is no attention (a gate, an attention sink). Therefore a uniform

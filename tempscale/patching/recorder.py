@@ -46,8 +46,9 @@ def find_transformer(model: nn.Module) -> Any:
         )
     if len(towers) > 1:
         raise UnsupportedModelError(
-            f"{type(model).__name__} holds {len(towers)} transformers models, {', '.join(type(m).__name__ for m in towers)}, "
-            "and a temperature in one of them is half a temperature: pass each by itself"
+            f"{type(model).__name__} holds {len(towers)} transformers models, "
+            f"{', '.join(type(tower).__name__ for tower in towers)}, and a temperature in one of them is half a "
+            "temperature: pass each by itself"
         )
     (found,) = towers
     text_model = getattr(found, "text_model", None)

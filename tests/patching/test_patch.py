@@ -1,6 +1,7 @@
 """patch against an independent eager-softmax oracle, a row per architecture."""
 
 import functools
+import inspect
 import math
 import re
 import sys
@@ -680,3 +681,70 @@ def test_several_models_in_one_are_refused():
         patch(towers, 0.5)
     with patch(towers[0], 0.5), patch(towers[1], 0.8):
         assert not torch.equal(run(towers[0]), run(towers[1]))
+
+
+@pytest.mark.parametrize("temperature", [0.5, LogLength(4)], ids=str)
+@pytest.mark.parametrize("row", ["BERT", "MPNet", "ModernBERT", "DeBERTa v1"])
+def test_removal_restores_also_what_was_bound_meanwhile(row, temperature):
+    model = architecture(row).build()
+    before = run(model)
+    with patch(model, temperature):
+        tempered = run(model)
+        for module in model.modules():  # as torch.compile(model.forward) and accelerate's hooks do
+            module.forward = functools.partial(type(module).forward, module)
+        assert torch.equal(run(model), tempered)
+    assert torch.equal(run(model), before)
+    for module in model.modules():
+        del module.forward
+    assert torch.equal(run(model), before)
+
+
+def test_a_forward_of_its_own_under_which_nothing_can_be_put_is_named():
+    model = architecture("MPNet").build()
+    bound = model.encoder.layer[0].attention.attn.q
+    bound.forward = bound.forward
+    with pytest.raises(
+        UnsupportedModelError, match=r"layer\.0\.attention\.attn\.q has a forward of its own, .* patch first"
+    ):
+        patch(model, 0.5)
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers' and torch's own
+@pytest.mark.parametrize("temperature", [0.5, LogLength(4)], ids=str)
+def test_a_patched_model_can_be_looked_at_and_traced(temperature):
+    model = BERT.build()
+    inputs = batch()
+    with patch(model, temperature):
+        assert {name for name, _ in inspect.getmembers(model)} >= {"forward", "tempscale_patch"}
+        traced = torch.jit.trace(
+            model, (inputs["input_ids"], inputs["attention_mask"]), strict=False, check_trace=False
+        )
+        expected = run(model)
+    found = traced(inputs["input_ids"], inputs["attention_mask"])["last_hidden_state"]
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers' own: the methods have had two names
+@pytest.mark.parametrize("row", ["BERT", "ModernBERT", "Qwen3"])
+def test_gradient_checkpointing(row):
+    without_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} if row == "BERT" else {}
+    model = architecture(row).build("eager", **without_dropout)
+    model.train()
+    model.gradient_checkpointing_enable()
+    with patch(model, 0.5) as active:
+        model(**batch(), **({"use_cache": False} if row == "Qwen3" else {}))[0].sum().backward()
+        gradients = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+        model.zero_grad()
+        model.gradient_checkpointing_disable()
+        model(**batch())[0].sum().backward()
+        again = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        for one, other in zip(gradients, again, strict=True):
+            torch.testing.assert_close(one, other)
+        model.gradient_checkpointing_enable()
+        active.temperature = LogLength(4)
+        with pytest.raises(
+            RuntimeError, match=r"by length and gradient checkpointing, .* gradient_checkpointing_disable"
+        ):
+            model(**batch())
+        model.eval()
+        assert model(**batch())[0].isfinite().all()
