@@ -86,16 +86,6 @@ class Encoded:
     read: npt.NDArray[np.int64]
     cut_off: npt.NDArray[np.int64]
 
-    def take(self, rows: Sequence[int]) -> "Encoded":
-        """Return some of the texts."""
-        return Encoded(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
-
-    def join(self, other: "Encoded") -> "Encoded":
-        """Return these texts and then the others."""
-        return Encoded(
-            *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in self.__dataclass_fields__)
-        )
-
 
 @dataclass
 class Work:
@@ -148,8 +138,8 @@ class Encoder:
         self._patch: Patch | None = None
         self._temperature: Schedule = 1.0
         self._embeddings, self._tokens = SizedLRU(CACHE_BYTES), SizedLRU(CACHE_BYTES // 2)
-        # Texts without a side since `begin`, by prompt and temperature: what was encoded, and each text's place there.
-        self._known: dict[tuple[str, str], tuple[Encoded, dict[str, int]]] = {}
+        # Texts without a side since `begin`, by prompt and temperature: with what each was encoded, and its place there.
+        self._known: dict[tuple[str, str], dict[str, tuple[Encoded, int]]] = {}
 
     def prove(self, temperatures: Sequence[Schedule]) -> None:
         """Put every temperature into the model once, or raise what `patch` raises: before the work, not in the middle.
@@ -231,22 +221,22 @@ class Encoder:
 
     def _known_or_new(self, texts: list[str], prompt: str, side: str | None, label: str) -> Encoded:
         """Return encoded texts, each different one read once."""
-        before = self._known.get((prompt, label)) if side is None else None
-        place = before[1] if before else {}
-        new = [text for text in dict.fromkeys(texts) if text not in place]
-        if before and not new:
-            known = before[0]
-        else:
+        known = self._known.setdefault((prompt, label), {}) if side is None else {}
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new or not texts:
             made = self._embeddings.get_or(
                 f"{label} {_hash(side, prompt, new)}",
                 lambda: self._encode(new, prompt, side),
                 lambda encoded: encoded.embeddings.nbytes,
             )
-            known = before[0].join(made) if before else made
-            place = place | {text: len(place) + k for k, text in enumerate(new)}
-        if side is None:
-            self._known[prompt, label] = known, place
-        return known if list(place) == texts else known.take([place[text] for text in texts])
+            if new == texts:
+                known.update((text, (made, row)) for row, text in enumerate(new) if side is None)
+                return made
+            known.update((text, (made, row)) for row, text in enumerate(new))
+        rows = [known[text] for text in texts]
+        return Encoded(
+            *(np.stack([getattr(encoded, name)[row] for encoded, row in rows]) for name in Encoded.__dataclass_fields__)
+        )
 
     def _encode(self, texts: list[str], prompt: str, side: str | None) -> Encoded:
         """Let the model read texts whole, or the long ones in pieces."""
@@ -315,7 +305,7 @@ class Encoder:
             padded = len(batch) * int(lengths.max())
             made = self._forward(tokens.batch(batch), options)
             if made is None:
-                self._shrink(len(batch), padded)
+                self._shrink(len(batch))
                 left = [index for one in waiting for index in one]
                 again = token_batches(tokens.lengths[left].tolist(), self.batch_tokens)
                 waiting = [[left[index] for index in one] for one in again]
@@ -335,8 +325,8 @@ class Encoder:
             return None
         return found if self.model.truncate_dim is None else found[:, : self.model.truncate_dim]
 
-    def _shrink(self, texts: int, padded: int) -> None:
-        """Have smaller batches from now on: half of one that did not fit."""
+    def _shrink(self, texts: int) -> None:
+        """Have batches of half the size from now on."""
         device = self.model.device
         if texts == 1:
             raise MemoryError(
@@ -345,8 +335,12 @@ class Encoder:
             )
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        self.batch_tokens = max(1, padded // 2)
+        self.batch_tokens = max(1, self.batch_tokens // 2)
 
 
 def _hash(side: str | None, prompt: str, texts: Sequence[str]) -> str:
-    return hashlib.sha256("\0".join([side or "", prompt, *texts]).encode()).hexdigest()
+    """Return a hash of texts, with their lengths, since a text may hold any character that could stand between them."""
+    parts = [side or "", prompt, *texts]
+    total = hashlib.sha256(str([len(part) for part in parts]).encode())
+    total.update("".join(parts).encode(errors="surrogatepass"))
+    return total.hexdigest()

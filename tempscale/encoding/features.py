@@ -41,6 +41,11 @@ def on_device(features: Features, device: torch.device) -> Features:
     return {name: moved(value) if isinstance(value, torch.Tensor) else value for name, value in features.items()}
 
 
+def as_read(model: "SentenceTransformer", texts: Sequence[str], prompt: str = "") -> list[str]:
+    """Return texts as a model hands them to its tokenizer; sentence-transformers 5 takes outer white space away."""
+    return [prompt + text if hasattr(model, "preprocess") else (prompt + text).strip() for text in texts]
+
+
 def count_tokens(model: "SentenceTransformer", texts: Sequence[str], prompt: str = "") -> list[int]:
     """Return the tokens of each text before it is cut, with the prompt and special tokens.
 
@@ -50,6 +55,6 @@ def count_tokens(model: "SentenceTransformer", texts: Sequence[str], prompt: str
     """
     counts: list[int] = []
     for start in range(0, len(texts), 1024):
-        some = [prompt + text.strip() for text in texts[start : start + 1024]]
+        some = as_read(model, texts[start : start + 1024], prompt)
         counts += map(len, model.tokenizer(some, truncation=False, verbose=False)["input_ids"])
     return counts

@@ -1,6 +1,7 @@
 """The tokens of many texts, made once, in parallel and as arrays, and taken in batches."""
 
 import itertools
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,13 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tempscale.encoding.features import Features, count_tokens, features_of
+from tempscale.encoding.features import Features, as_read, count_tokens, features_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _MADE_HERE = {"input_ids", "token_type_ids", "attention_mask"}
-_SAMPLE = 8
+_SAMPLE = 12
+
+# A tokenizer keeps how it cuts and pads, and one thread reads ahead of another.
+_one_at_a_time = threading.Lock()
 
 
 class Tokens:
@@ -51,11 +55,12 @@ class Tokens:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._texts, self._prompt, self._options = model, texts, prompt, options
-        if not (getattr(model.tokenizer, "is_fast", False) and self._read()):
-            limit = model.max_seq_length
-            self._arrays: dict[str, npt.NDArray[np.int32]] = {}
-            self.uncut = np.array(count_tokens(model, texts, prompt), dtype=np.int64)
-            self.lengths = np.minimum(self.uncut, limit) if limit else self.uncut
+        with _one_at_a_time:
+            if not (getattr(model.tokenizer, "is_fast", False) and self._read()):
+                limit = model.max_seq_length
+                self._arrays: dict[str, npt.NDArray[np.int32]] = {}
+                self.uncut = np.array(count_tokens(model, texts, prompt), dtype=np.int64)
+                self.lengths = np.minimum(self.uncut, limit) if limit else self.uncut
 
     def _read(self) -> bool:
         """Call the tokenizer; return whether that gives what the model reads."""
@@ -67,7 +72,7 @@ class Tokens:
             return False
         backend = tokenizer.backend_tokenizer  # which cuts now as the model has it cut
         backend.no_padding()
-        encodings = backend.encode_batch([self._prompt + text.strip() for text in self._texts])
+        encodings = backend.encode_batch(as_read(self._model, self._texts, self._prompt))
         added = backend.num_special_tokens_to_add(False)
         self.lengths = np.array([len(one) for one in encodings], dtype=np.int64)
         self.uncut = self.lengths + [sum(len(part) - added for part in one.overflowing) for one in encodings]
@@ -82,17 +87,20 @@ class Tokens:
         return np.fromiter(itertools.chain.from_iterable(lists), dtype=np.int32, count=self._starts[-1])
 
     def _sample(self) -> list[int]:
-        """Return some texts: the shortest and the longest, with white space around them, and others."""
+        """Return some texts: the shortest and the longest, with white space before and after them, and others."""
         texts = self._texts
         by_length = sorted(range(len(texts)), key=lambda k: len(texts[k]))
-        spaced = [k for k in by_length if texts[k] != texts[k].strip()][:2]
+        before = [k for k in by_length if texts[k] != texts[k].lstrip()]
+        after = [k for k in by_length if texts[k] != texts[k].rstrip()]
+        spaced = [k for some in (before, after) for k in (*some[:2], *some[-1:])]
         step = max(1, len(texts) // _SAMPLE)
         return list(dict.fromkeys([by_length[-1], by_length[0], *spaced, *range(0, len(texts), step)]))[:_SAMPLE]
 
     def batch(self, indices: Sequence[int]) -> Features:
         """Return the features of some of the texts, padded to the longest."""
         if not self._arrays:
-            return features_of(self._model, [self._texts[k] for k in indices], self._prompt, self._options)
+            with _one_at_a_time:
+                return features_of(self._model, [self._texts[k] for k in indices], self._prompt, self._options)
         tokenizer = self._model.tokenizer
         lengths = self.lengths[list(indices)]
         places = np.arange(lengths.max())

@@ -35,13 +35,18 @@ class Claim(NamedTuple):
 
     def __str__(self) -> str:
         """Return who it is, for people."""
-        host, pid, _ = self.owner.rsplit(" ", 2)
+        host, pid = _machine_and_process(self.owner)
         return f"process {pid} on {host.partition('/')[0]}"
 
 
 def new_owner() -> str:
     """Return a name for whoever claims: machine, process, and a random part, since a process may open a store twice."""
     return f"{_host()} {os.getpid()} {secrets.token_hex(4)}"
+
+
+def _machine_and_process(owner: str) -> tuple[str, str]:
+    host, pid, *_ = (*owner.rsplit(" ", 2), "?")
+    return host, pid
 
 
 def _host() -> str:
@@ -54,8 +59,10 @@ def _host() -> str:
 
 def _gone(owner: str) -> bool:
     """Whether a process of this machine does not exist any more; of another machine's nothing is known."""
-    host, pid, _ = owner.rsplit(" ", 2)
-    if host != _host() or os.name != "posix":  # elsewhere the signal 0 is one that ends processes
+    host, pid = _machine_and_process(owner)
+    if (
+        host != _host() or not pid.isdecimal() or os.name != "posix"
+    ):  # elsewhere the signal 0 is one that ends processes
         return False
     try:
         os.kill(int(pid), 0)

@@ -8,18 +8,18 @@ from datasets import Dataset
 
 
 class Labels(list[int]):
-    """A list of integers that is an array already where NumPy wants one, which metrics do a hundred times over.
+    """A list of integers, not to be changed, that is an array where NumPy wants one: metrics do so a hundred times over.
 
     >>> import numpy as np
     >>> labels = Labels([3, 1, 2])
-    >>> labels == [3, 1, 2], np.asarray(labels) is np.asarray(labels)
-    (True, True)
+    >>> labels == [3, 1, 2], np.asarray(labels)
+    (True, array([3, 1, 2]))
     """
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        if "array" not in vars(self):
+        if len(vars(self).get("array", ())) != len(self):
             self.array = np.array(list(self))
-        return self.array.astype(dtype, copy=bool(copy)) if dtype or copy else self.array
+        return self.array.astype(dtype or self.array.dtype)  # a copy, which whoever asks may change
 
 
 class ReadOnce(Dataset):  # type: ignore[misc]  # datasets is untyped here

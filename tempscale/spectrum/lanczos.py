@@ -62,16 +62,19 @@ def largest_singular_value(matrices: Matrices, tol: float, max_passes: int) -> t
     if n > _SMALL:
         return block_lanczos(matrices, 1, tol, max_passes).values[:, 0]
     _, gram = matrices.gram(torch.eye(n, dtype=kernel.dtype, device=kernel.device).expand(g, n, n))
-    values = torch.linalg.eigvalsh(gram)[:, -1].clamp(min=0).sqrt()
+    # Where rounding has made it unsymmetric, LAPACK may not converge.
+    values = torch.linalg.eigvalsh((gram + gram.mT) / 2)[:, -1].clamp(min=0).sqrt()
     return torch.where(values > matrices.rounding[:, 0], values, 0)
 
 
 def largest_triplets(matrices: Matrices, count: int, tol: float, max_passes: int) -> Triplets:
     """Return the `count` largest singular triplets of g matrices; values that rounding cannot tell from 0 are 0.
 
-    Arguments and errors as in `block_lanczos`, which finds up to a quarter of all triplets; more are exact but for rounding.
+    Arguments and errors as in `block_lanczos`, which finds up to a quarter of all triplets of more than 256 columns; others
+    are exact but for rounding.
     """
-    if 4 * count <= matrices.kernel.shape[-2]:
+    n = matrices.kernel.shape[-2]
+    if n > _SMALL and 4 * count <= n:
         return block_lanczos(matrices, count, tol, max_passes)
     return _dense_triplets(matrices, count)
 

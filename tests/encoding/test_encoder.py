@@ -129,6 +129,19 @@ def test_what_was_drawn_before_is_as_after_an_interruption(model):
         assert np.array_equal(encode(alone, texts), encode(after, texts))
 
 
+def test_texts_with_any_character_between_them_are_told_apart(model):
+    encoder = Encoder(model)
+    encoder.begin(1.0)
+    for texts in (["ba\0be", "bi"], ["ba", "be\0bi"], ["ba\0be"], ["ba", "be"], ["babe", "bi"], ["ba", "bebi"]):
+        for side in ("document", None):
+            found = encode(encoder, texts, side)
+            np.testing.assert_allclose(found, model.encode(texts), atol=2e-5)
+
+
+def test_no_texts_in_pieces(model):
+    assert encode(Encoder(model, chunk_tokens=16), []).shape[0] == 0
+
+
 def test_embeddings_do_not_depend_on_what_was_encoded_before(model):
     fresh, used = Encoder(model), Encoder(model)
     for temperature in (0.5, 0.8, LogLength(4)):

@@ -1,13 +1,18 @@
 """Tokens are those that sentence-transformers makes, to the last number, with the lengths before the cut."""
 
 import functools
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentence_transformers import SentenceTransformer
 from support.evaluation import WORDS, write_model
+from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
 
 import tempscale
 from tempscale.encoding.features import count_tokens, features_of
@@ -45,6 +50,74 @@ def test_tokens_are_those_of_the_model(texts, prompt, options):
 @functools.cache
 def minilm():
     return tempscale.load_model("minilm", device="cpu", max_seq_length=24)
+
+
+def byte_level(folder, add_prefix_space):
+    """Return a model for whose tokenizer white space is something to read, as it is for RoBERTa's and ModernBERT's."""
+    torch.manual_seed(0)
+    bpe = tokenizers.ByteLevelBPETokenizer(add_prefix_space=add_prefix_space)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    bpe.train_from_iterator(
+        [" ".join(WORDS)] * 3, vocab_size=400, min_frequency=1, special_tokens=special, show_progress=False
+    )
+    bpe.save_model(str(folder))
+    tokenizer = RobertaTokenizerFast(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), add_prefix_space=add_prefix_space, model_max_length=64
+    )
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), pad_token_id=1, max_position_embeddings=80, initializer_range=0.4, **sizes
+    )
+    RobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return SentenceTransformer(str(folder), device="cpu").eval()
+
+
+SPACED = [
+    *(" ".join(WORDS[k : k + 1 + k % 9]) for k in range(60)),
+    *(f" {word}" for word in WORDS[:9]),
+    *(f"{word} " for word in WORDS[:9]),
+    *(f"\t{WORDS[k]} {WORDS[k + 3]} \n" for k in range(40)),
+    *(" ".join(WORDS[:n]) + " " for n in (40, 60)),
+    "   ",
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("prompt", ["", "ba: "])
+@pytest.mark.parametrize("add_prefix_space", [True, False])
+def test_white_space_is_read_as_the_model_reads_it(add_prefix_space, prompt, tmp_path):
+    model = byte_level(tmp_path, add_prefix_space)
+    texts = list(dict.fromkeys(SPACED))
+    tokens = Tokens(model, texts, prompt)
+    assert tokens._arrays, "the tokenizer was called directly"
+    for index, text in enumerate(texts):
+        expected = features_of(model, [text], prompt)
+        assert torch.equal(tokens.batch([index])["input_ids"], expected["input_ids"])
+        longer = features_of(model, [text], prompt)["input_ids"].shape[1]
+        assert tokens.lengths[index] == longer
+        assert tokens.uncut[index] == longer or longer == model.max_seq_length < tokens.uncut[index]
+
+
+def test_what_is_left_to_the_model_is_read_by_one_thread_at_a_time(tmp_path, monkeypatch):
+    """The tokenizer keeps how it cuts and pads: a window that is read ahead must not change that of a batch."""
+    model = tempscale.load_model(write_model(tmp_path), device="cpu")
+    usual, inside, together = features_of, [0], [0]
+
+    def slowly(model, texts, *args):
+        inside[0] += 1
+        together[0] = max(together[0], inside[0])
+        features = usual(model, texts, *args)
+        time.sleep(0.002)
+        inside[0] -= 1
+        return {**features, "position_ids": torch.zeros(1)}  # so that no batch is made here
+
+    monkeypatch.setattr("tempscale.encoding.tokens.features_of", slowly)
+    texts = [" ".join(WORDS[k % 60 : k % 60 + 5]) + f" {k}" for k in range(2000)]
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(lambda part: Tokens(model, texts[part::4]).batch([0, 1]), range(4)))
+    assert together[0] == 1
+    assert all(len(features["input_ids"]) == 2 for features in made)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -553,3 +553,26 @@ def test_column_mass_bounds_the_rate_from_both_sides(seed, n, strength):
     rng = np.random.default_rng(seed)
     doubly = np.mean([np.eye(n)[rng.permutation(n)] for _ in range(3)], axis=0)
     assert svdvals(doubly)[0] <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("seed", [35, 36, 37])
+def test_keys_that_are_almost_alike_beside_padding(seed):
+    """A matrix of products that rounding makes unsymmetric, on which LAPACK gave up."""
+    generator = torch.Generator().manual_seed(seed)
+    q, k = (0.01 * torch.randn(256, 8, generator=generator) for _ in range(2))
+    mask = torch.rand(256, generator=generator) < 0.5
+    mask[0] = True
+    attn = (q @ k.mT / 8**0.5).double()[mask][:, mask].softmax(-1)
+    expected = torch.linalg.matrix_norm(attn - attn.mean(0), ord=2).item()
+    assert filter_rate_qk(q, k, mask=mask).item() == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.mark.parametrize(("n", "size"), [(16, 1e-3), (33, 1e-3), (64, 1e-3), (100, 0.1), (256, 1.0)])
+def test_patterns_of_short_texts_are_those_of_the_dense_matrix(n, size):
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        q, k = (size * torch.randn(n, 8, generator=generator) for _ in range(2))
+        attn = (q @ k.mT / 8**0.5).double().softmax(-1)
+        expected = torch.linalg.svdvals(attn - attn.mean(0))[:4]
+        values = singular_patterns_qk(q, k, 4).values.double()
+        torch.testing.assert_close(values, expected, atol=2e-6, rtol=1e-4)
