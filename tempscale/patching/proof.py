@@ -96,7 +96,7 @@ def prove(
         recorder: recorder of the model, which has no temperature now.
         sites: all sites that get a temperature.
         kind: kind of temperature.
-        rounding: largest error of the logits, as a share of the largest logit.
+        rounding: largest error of the logits and outputs, as a share of the largest.
         eager_only: whether to leave out the model's own attention implementation.
 
     Raises:
@@ -262,15 +262,13 @@ def _compare_unseen(recorder: Recorder, sites: list[Site], here: list[_Runs]) ->
 
 
 def _distance(x: torch.Tensor, y: torch.Tensor) -> float:
-    """Return the largest difference; what overflows in both, as float16 may without a temperature, is no difference."""
-    x, y = x.cpu(), y.cpu()
-    same = (x == y) | (x.isnan() & y.isnan())
-    return (x - y).masked_fill(same, 0).abs().max().item()
+    """Return the largest difference; it is NaN where something overflows, of which nothing can be said."""
+    return (x.cpu() - y.cpu()).abs().max().item()
 
 
 def _size(x: torch.Tensor) -> float:
     """Return the largest absolute value of what is neither masked nor overflown."""
-    return x[(x > _MASKED) & x.isfinite()].abs().max().item()
+    return x.masked_fill(~((x > _MASKED) & x.isfinite()), 0).abs().max().item()
 
 
 def _class(site: Site) -> str:

@@ -180,6 +180,24 @@ def test_the_probe_is_free_in_its_choice_of_a_kernel(device):
         assert len(active.sites) == 3
 
 
+@EACH_DEVICE
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_what_overflows_in_float16_is_proved_in_float32(implementation, device):
+    """Where all is NaN, whatever is done to the layers behind is equal to what should be."""
+    model = architecture("BERT").build(implementation, torch.float16).to(device)
+    with torch.no_grad():
+        model.encoder.layer[0].output.LayerNorm.weight.fill_(65504)
+        model.encoder.layer[0].output.LayerNorm.bias.fill_(65504)
+    recorder = Recorder(model)
+    modules = list(recorder.plain.logits)
+    assert all(recorder.plain.outputs[module][0].isnan().all() for module in modules[1:])
+    sources = next(uniform_candidates(model, modules))
+    sites = [Site(str(layer), layer, module, sources[layer]) for layer, module in enumerate(modules)]
+    assert prove(recorder, sites, "uniform") is None
+    sites[2] = Site("2", 2, modules[2], [Nothing()])
+    assert "logits that are off by" in prove(recorder, sites, "uniform")
+
+
 def test_what_cannot_be_run_in_float32_on_the_cpu_is_refused_for_what_was_seen(monkeypatch):
     model = noisy_model(torch.bfloat16, "cpu", noise=0.01)
     monkeypatch.setattr(torch.Tensor, "to", _refuse_cpu(torch.Tensor.to))
