@@ -229,10 +229,9 @@ class Encoder:
                 lambda: self._encode(new, prompt, side),
                 lambda encoded: encoded.embeddings.nbytes,
             )
-            if new == texts:
-                known.update((text, (made, row)) for row, text in enumerate(new) if side is None)
-                return made
             known.update((text, (made, row)) for row, text in enumerate(new))
+            if new == texts:
+                return made
         rows = [known[text] for text in texts]
         return Encoded(
             *(np.stack([getattr(encoded, name)[row] for encoded, row in rows]) for name in Encoded.__dataclass_fields__)

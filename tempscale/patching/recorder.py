@@ -195,7 +195,7 @@ class Recorder(TorchFunctionMode):
                 sdpa_kernel(_KERNELS),
                 self,
             ):
-                self.transformer(**{name: _on(value, device) for name, value in self.batch.items()})
+                self.transformer(**{name: _moved(value, device) for name, value in self.batch.items()})
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UnsupportedModelError(
                 f"{type(self.transformer).__name__} cannot be probed with input_ids and attention_mask alone "
@@ -242,7 +242,7 @@ def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     yield from (value for value in values if isinstance(value, torch.Tensor))
 
 
-def _on(value: Any, device: torch.device) -> Any:
+def _moved(value: Any, device: torch.device) -> Any:
     return value.to(device) if isinstance(value, torch.Tensor) else value
 
 

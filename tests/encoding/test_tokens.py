@@ -94,9 +94,9 @@ def test_white_space_is_read_as_the_model_reads_it(add_prefix_space, prompt, tmp
     for index, text in enumerate(texts):
         expected = features_of(model, [text], prompt)
         assert torch.equal(tokens.batch([index])["input_ids"], expected["input_ids"])
-        longer = features_of(model, [text], prompt)["input_ids"].shape[1]
-        assert tokens.lengths[index] == longer
-        assert tokens.uncut[index] == longer or longer == model.max_seq_length < tokens.uncut[index]
+        read = expected["input_ids"].shape[1]
+        assert tokens.lengths[index] == read
+        assert tokens.uncut[index] == read or read == model.max_seq_length < tokens.uncut[index]
 
 
 def test_what_is_left_to_the_model_is_read_by_one_thread_at_a_time(tmp_path, monkeypatch):
