@@ -7,7 +7,9 @@ back restores the module bit for bit.
 
 import functools
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +22,7 @@ MARK = "_tempscale_temperature"
 _GROUPS = "_tempscale_groups"
 Temperature = float | Callable[[torch.Tensor], torch.Tensor]
 
-SOFTMAXES = (F.softmax, torch.softmax, torch.Tensor.softmax)
+SOFTMAXES = (F.softmax, torch.softmax, torch.Tensor.softmax, torch.special.softmax)
 
 # The token counts of the batch that runs now; of this thread, since another may run another batch.
 _running = threading.local()
@@ -39,7 +41,13 @@ def exchange(
 def restore(module: nn.Module) -> None:
     """Take a mixin and its temperature away; nothing happens to a module without."""
     if isinstance(module, Tempered):
-        module.__class__ = module._tempscale_base  # type: ignore[assignment]
+        base: Any = module._tempscale_base
+        tempered: Any = tempered_class(module._tempscale_mixin, base)  # type: ignore[arg-type] # classes are hashable
+        if type(module) is tempered:
+            module.__class__ = base
+        else:  # torch's parametrizations put a class of their own on top
+            top: Any = next(cls for cls in type(module).__mro__ if tempered in cls.__bases__)
+            top.__bases__ = tuple(base if cls is tempered else cls for cls in top.__bases__)
         for name in (MARK, _GROUPS):
             del vars(module)[name]
 
@@ -47,8 +55,14 @@ def restore(module: nn.Module) -> None:
 @functools.cache
 def tempered_class(mixin: type["Tempered"], base: type[nn.Module]) -> type[nn.Module]:
     """Return the subclass of a mixin and a class; it keeps the name, which libraries write into configurations."""
+
+    @functools.wraps(base.forward)  # libraries give a model what its signature names
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return mixin.forward(self, *args, **kwargs)
+
     names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
-    return type(base.__name__, (mixin, base), {**names, "_tempscale_base": base, "_tempscale_mixin": mixin})
+    own = {"_tempscale_base": base, "_tempscale_mixin": mixin, "forward": forward}
+    return type(base.__name__, (mixin, base), {**names, **own})
 
 
 def _rebuild(mixin: type["Tempered"], base: type[nn.Module]) -> nn.Module:
@@ -158,8 +172,76 @@ def _uncompiled() -> Callable[..., Any]:
     return disabled
 
 
+class Turns:
+    """Many threads may run a model at once, or one may change its temperature."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._running: Counter[int] = Counter()  # forward passes of each thread
+        self._changing: int | None = None
+        self._waiting = 0  # to change
+
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        """Run while nothing changes."""
+        me = threading.get_ident()
+        with self._condition:
+            # Who runs already must not wait for those who wait for it.
+            self._condition.wait_for(
+                lambda: self._running[me] or self._changing == me or not (self._waiting or self._changing)
+            )
+            self._running[me] += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._running[me] -= 1
+                self._running += Counter()  # drops zeros
+                self._condition.notify_all()
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Change while nothing runs; RuntimeError from within a forward pass."""
+        me = threading.get_ident()
+        if self._changing == me:
+            yield
+            return
+        with self._condition:
+            if self._running[me]:
+                raise RuntimeError("a temperature cannot change inside a forward pass of its model: set it between two")
+            self._waiting += 1
+            try:
+                self._condition.wait_for(lambda: not self._running.total() and self._changing is None)
+            finally:
+                self._waiting -= 1
+            self._changing = me
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._changing = None
+                self._condition.notify_all()
+
+    def __reduce__(self) -> Any:
+        return Turns, ()  # a copy of a model takes turns of its own
+
+
 class Patched(Tempered):
     """A transformers model that is patched: it cannot be saved, since what is reloaded would have no temperature."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model with its temperature, whatever was done to its parts or is done by other threads."""
+        if not _has_temperature(self):
+            return _bound_before(self, args, kwargs)
+        patch: Any = getattr(self, "tempscale_patch", None)
+        if patch is None or torch.compiler.is_dynamo_compiling():  # under proof, or in a graph of its own
+            return self._run(args, kwargs)
+        with patch.running():
+            # It may have lost its temperature, or got another kind, while it waited.
+            return self._run(args, kwargs) if _has_temperature(self) else _bound_before(self, args, kwargs)
+
+    def _run(self, args: Any, kwargs: Any) -> Any:
+        return super().forward(*args, **kwargs)
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """Raise: a saved model would lose its temperature; use `fold`."""
@@ -172,10 +254,7 @@ class Patched(Tempered):
 class LengthAware(Patched):
     """A patched model that knows how many tokens each sequence of the running batch has."""
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the model with the token counts known to its parts."""
-        if not _has_temperature(self):
-            return _bound_before(self, args, kwargs)
+    def _run(self, args: Any, kwargs: Any) -> Any:
         if torch.is_grad_enabled() and self.training and _runs_again(self):
             raise RuntimeError(
                 f"{type(self).__name__} has a temperature by length and gradient checkpointing, which runs parts of it "
@@ -191,16 +270,25 @@ class LengthAware(Patched):
             raise ValueError(
                 f"a temperature by length needs an attention_mask of shape (batch, tokens), not {tuple(mask.shape)}"
             )
+        positions = given.get("position_ids")
+        if positions is not None and (positions.diff(dim=-1) < 0).any():
+            raise ValueError(
+                "a temperature by length needs a row for each text, but these position_ids start again within a row, as "
+                "those of packed texts do: pad the texts instead"
+            )
         before = getattr(_running, "lengths", None)
         _running.lengths = mask.sum(-1)
         try:
-            return super().forward(*args, **kwargs)
+            return super()._run(args, kwargs)
         finally:
             _running.lengths = before
 
 
 class DividedLogits(TorchFunctionMode):
-    """While active, every softmax and scaled_dot_product_attention divides its complete logits by a temperature."""
+    """While active, every softmax and scaled_dot_product_attention divides its complete logits by a temperature.
+
+    A softmax of a matrix is that of a router of experts, which stays as it is: attention has batch, queries and keys.
+    """
 
     def __init__(self, temperature: float | torch.Tensor) -> None:
         super().__init__()
@@ -209,7 +297,7 @@ class DividedLogits(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in SOFTMAXES:
+        if func in SOFTMAXES and (args[0] if args else kwargs["input"]).ndim >= 3:
             self.calls += 1
             return divided_softmax(self.temperature, *args, **kwargs)
         if func is F.scaled_dot_product_attention:

@@ -12,7 +12,7 @@ from tempscale.patching.patch import FOLDED, unpatched
 from tempscale.patching.proof import find_sites, prove
 from tempscale.patching.recorder import Recorder, UnsupportedModelError, configurations
 from tempscale.patching.schedules import Layered, Schedule, check_schedule, kind_of, per_layer
-from tempscale.patching.sources import NumberSource, Site, Source, output_sources
+from tempscale.patching.sources import TEMPERED, NumberSource, Site, Source, output_sources
 
 _CARD = """
 
@@ -66,13 +66,13 @@ def fold(model: nn.Module, temperature: Schedule) -> nn.Module:
 
     Args:
         model: transformers model, or any module around one, such as a SentenceTransformer. Changed in place.
-        temperature: finite positive number, or `PerLayer` of such numbers where layers share no table of position biases.
+        temperature: number from 0.001 to 1000, or `PerLayer` of such numbers where layers share no table of position biases.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: a temperature that is not finite and positive or that depends on the length, or a model that is patched
+        ValueError: a temperature outside its range or that depends on the length, or a model that is patched
             or folded already. The model is left as it was.
         UnsupportedModelError: the model has no proved temperature site, or none that is a weight.
         TypeError: not a torch module.
@@ -85,6 +85,11 @@ def fold(model: nn.Module, temperature: Schedule) -> nn.Module:
     >>> fold(model, 0.8).config.tempscale_temperature
     0.8
     """
+    with torch.inference_mode(False):  # whose tensors could not be trained afterwards
+        return _fold(model, temperature)
+
+
+def _fold(model: nn.Module, temperature: Schedule) -> nn.Module:
     checked = check_schedule(temperature)
     kind = kind_of(checked)
     if kind == "per sequence":
@@ -108,6 +113,7 @@ def fold(model: nn.Module, temperature: Schedule) -> nn.Module:
         )
     for site in sites:
         site.set(each[site.layer])
+        vars(site.module)[TEMPERED] = True  # and not the site, which has the old weights
     record = each if isinstance(checked, Layered) else checked
     for config in configurations(transformer):
         setattr(config, FOLDED, record)

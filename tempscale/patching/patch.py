@@ -1,16 +1,19 @@
 """TempScale: divide the attention logits of a model by a temperature, at inference, without training."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+import torch
 from torch import nn
 
-from tempscale.patching.exchange import LengthAware, Patched, Tempered, exchange, restore
+from tempscale.patching.exchange import LengthAware, Patched, Tempered, Turns, exchange, restore
 from tempscale.patching.layers import Layers, repeatable
 from tempscale.patching.proof import find_sites
 from tempscale.patching.recorder import configurations, find_transformer
 from tempscale.patching.schedules import Kind, Schedule, check_schedule, kind_of, per_layer
-from tempscale.patching.sources import TEMPERED, Site
+from tempscale.patching.sources import TEMPERED, Site, restore_all
 
 # The key of a configuration that says that a temperature is in the weights.
 FOLDED = "tempscale_temperature"
@@ -19,7 +22,10 @@ FOLDED = "tempscale_temperature"
 class Patch:
     """A temperature that is active in a model until it is removed. Made by `patch`; usable as a context manager.
 
-    The temperature lives in the modules themselves: a copy or a pickle of a patched model is patched, too.
+    The temperature lives in the modules themselves: a copy or a pickle of a patched model is patched, too. Where a module
+    with the temperature is replaced or wrapped meanwhile, as adapters do, or the attention implementation changes, the next
+    forward pass looks for the sites again. Threads may share the model: a temperature changes, and is removed, between
+    forward passes.
     """
 
     def __init__(self, transformer: nn.Module, layers: Layers | None) -> None:
@@ -29,6 +35,8 @@ class Patch:
         self._kind: Kind | None = None  # of the temperature in the model; None before the first
         self._temperature: Schedule = 1.0
         self._removed = False
+        self._turns = Turns()
+        self._proved_for: Any = None  # what the proofs depend on
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -52,11 +60,16 @@ class Patch:
 
         Raises:
             ValueError, UnsupportedModelError: as `patch`; the temperature and the model are left as they were.
-            RuntimeError: the patch was removed.
+            RuntimeError: the patch was removed; or the forward pass of the model is running, in this thread, or before it
+                was patched in another.
         """
         checked = check_schedule(temperature)
-        if self._removed:
-            raise RuntimeError(f"temperature {temperature} set on a patch that was removed: patch the model again")
+        with self._turns.change():
+            if self._removed:
+                raise RuntimeError(f"temperature {temperature} set on a patch that was removed: patch the model again")
+            self._set(checked)
+
+    def _set(self, checked: Schedule) -> None:
         kind = kind_of(checked)
         if kind not in self._proved:
             self._prove(kind)
@@ -77,7 +90,58 @@ class Patch:
         self._restore()
         try:
             self._proved[kind] = find_sites(self._transformer, kind, self._layers)
+            self._proved_for = self._structure()
         finally:
+            self._write()
+
+    def _structure(self) -> Any:
+        """Return what the proofs depend on: the modules on the way to those with a temperature, and the implementations."""
+        wanted = {module for sites, _ in self._proved.values() for site in sites for module in site.modules()}
+        edges = []
+        for name, module in self._transformer.named_modules():
+            if module in wanted:
+                at = self._transformer
+                for key in filter(None, name.split(".")):
+                    edges.append((at._modules, key, at._modules[key]))
+                    at = at._modules[key]
+        configs = configurations(self._transformer)
+        return edges, [(config, config._attn_implementation) for config in configs]
+
+    def _is_as_proved(self) -> bool:
+        edges, implementations = self._proved_for
+        return all(modules.get(key) is module for modules, key, module in edges) and all(
+            config._attn_implementation == implementation for config, implementation in implementations
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold the temperature during a forward pass, after another proof if the model has changed since the last.
+
+        Raises:
+            RuntimeError: the changed model has no proved temperature site.
+        """
+        if not self._is_as_proved():
+            with self._turns.change():
+                self._prove_again()
+        with self._turns.run():
+            yield
+
+    def _prove_again(self) -> None:
+        kind, before = self._kind, self._proved
+        if kind is None or self._is_as_proved():
+            return
+        self._restore()
+        self._proved, self._kind = {}, None
+        try:
+            self._prove(kind)
+        except ValueError as error:
+            self._proved = before
+            raise RuntimeError(
+                f"{type(self._transformer).__name__} was changed while patched, and its temperature has no place in it now "
+                f"({error}): `.remove()` the patch"
+            ) from error
+        finally:
+            self._kind = kind
             self._write()
 
     def _write(self) -> None:
@@ -95,14 +159,25 @@ class Patch:
         """Restore the model bit for bit."""
         for site in self.sites:
             site.restore()
+        restore_all(self._transformer)  # also what was copied meanwhile
         restore(self._transformer)
         vars(self._transformer).pop("tempscale_patch", None)
 
+    def temperature_of(self, module: nn.Module, lengths: torch.Tensor) -> float | torch.Tensor:
+        """Return the temperature of an attention module: one number, or one for each token count of `lengths` (batch,)."""
+        sites, n_layers = ([], 0) if self._kind is None else self._proved[self._kind]
+        for site in sites:
+            if site.module is module:
+                temperature = per_layer(self._temperature, n_layers)[site.layer]
+                return temperature(lengths) if callable(temperature) else temperature
+        return 1.0
+
     def remove(self) -> None:
         """Restore the model bit for bit. Removing twice is the same as removing once."""
-        if not self._removed:
-            self._restore()
-            self._removed = True
+        with self._turns.change():
+            if not self._removed:
+                self._restore()
+                self._removed = True
 
     def __enter__(self) -> Self:
         """Return the patch, which is active already."""
@@ -124,13 +199,15 @@ def patch(model: nn.Module, temperature: Schedule, *, layers: Layers | None = No
     """Divide every attention logit of a model by a temperature: softmax(S / temperature).
 
     S is the complete logit, the attention mask excepted. Active at once. Below 1 attention gets sharper, above 1 more
-    uniform; at 1 the model is bit-identical to the unpatched one. The sites are proved on a small padded batch before the
-    model is changed: every logit and every output of attention must be, to the last bit, what they are when the logits are
-    divided inside softmax (`tempscale.patching.proof`). So a patch without effect, or with half of it, cannot go unnoticed.
+    uniform; at 1 the model is bit-identical to the unpatched one. The sites are proved before the model is changed, on a
+    padded batch of two short texts and on one of 64 tokens: every logit and every output of attention must be, to the last
+    bit, what they are when the logits are divided inside softmax (`tempscale.patching.proof`), and there must be no
+    attention that cannot be seen (`tempscale.patching.survey`). So a patch without effect, or with half of it, cannot go
+    unnoticed, unless a model takes another way for longer texts alone.
 
     Args:
         model: transformers model, or any module around one, such as a SentenceTransformer.
-        temperature: finite positive number; or a schedule: `PerLayer`, `LogLength`, `LengthRule`, `RateMatched`, or any
+        temperature: number from 0.001 to 1000; or a schedule: `PerLayer`, `LogLength`, `LengthRule`, `RateMatched`, or any
             function from token counts (batch,) to temperatures (batch,).
         layers: layers that get it, all by default: an index (negative counts from the end), a slice, a name from
             `Patch.sites`, or several; or text, "all", "last:3", "first:3" or "0,-1".
@@ -139,9 +216,10 @@ def patch(model: nn.Module, temperature: Schedule, *, layers: Layers | None = No
         The active patch, with `.remove()`, `.temperature` (readable, settable), `.sites`; a context manager.
 
     Raises:
-        ValueError: a temperature that is not finite and positive, an unknown layer, or a model patched or folded already.
+        ValueError: a temperature outside its range, an unknown layer, or a model patched or folded already.
         UnsupportedModelError: the model has no proved temperature site.
         TypeError: not a torch module.
+        RuntimeError: another thread runs the model meanwhile.
 
     Source: TempScale, arXiv 2410.24200.
 

@@ -60,6 +60,8 @@ def find_sites(transformer: Any, kind: Kind, layers: RepeatableLayers = None) ->
             if failure is None:
                 return sites
         bound = next((name for name, module in transformer.named_modules() if "forward" in vars(module)), None)
+        if any(getattr(module, "sinks", None) is not None for module in modules):
+            failure = f"its attention has sinks, logits that no query makes ({failure})"
         raise UnsupportedModelError(
             f"no {kind} temperature site in {type(transformer).__name__}: {failure}; "
             + (
@@ -141,20 +143,21 @@ def _runs(recorder: Recorder, sites: list[Site], kind: Kind, implementations: li
     """Run the model both ways in each implementation; afterwards it is as it was."""
     transformer = recorder.transformer
     temperatures = {site.module: _proof_temperature(kind, index) for index, site in enumerate(sites)}
-    rows = {module: _on(recorder.batch, temperature) for module, temperature in temperatures.items()}
-    oracles = [recorder.run(implementation, rows) for implementation in implementations]
+    rows = [{module: _on(batch, one) for module, one in temperatures.items()} for batch in recorder.batches]
+    which = [(implementation, batch) for implementation in implementations for batch in range(len(rows))]
+    oracles = [recorder.run(implementation, rows[batch], batch) for implementation, batch in which]
     try:
         exchange(transformer, LengthAware)
         for site in sites:
             site.set(temperatures[site.module])
-        divided = [recorder.run(implementation) for implementation in implementations]
+        divided = [recorder.run(implementation, batch=batch) for implementation, batch in which]
     finally:
         for site in sites:
             site.restore()
         restore(transformer)
     return [
-        _Runs(name, list(_seen(oracle, rows)), list(_seen(run, {})), (oracle.outputs, run.outputs))
-        for name, oracle, run in zip(implementations, oracles, divided, strict=True)
+        _Runs(name, list(_seen(oracle, rows[batch])), list(_seen(run, {})), (oracle.outputs, run.outputs))
+        for (name, batch), oracle, run in zip(which, oracles, divided, strict=True)
     ]
 
 
@@ -208,7 +211,7 @@ def _exact_mismatch(
     device, dtype = recorder.device_and_dtype
     try:
         with recorder.in_float32_on_the_cpu():
-            exact = _runs(recorder, sites, kind, [runs.implementation for runs in here])
+            exact = _runs(recorder, sites, kind, list(dict.fromkeys(runs.implementation for runs in here)))
     except (RuntimeError, UnsupportedModelError):
         return failure
     wrong = _mismatch(sites, exact, rounding)
@@ -239,7 +242,7 @@ def _own_implementation(transformer: nn.Module) -> bool:
 
 def _compare_unseen(recorder: Recorder, sites: list[Site], here: list[_Runs]) -> None:
     """Raise UnsupportedModelError where attention in the model's own kernels, which show no logits, is not the oracle's."""
-    (oracle, _), (_, own) = (runs.outputs for runs in here)
+    (oracle, _), _, (_, own), _ = (runs.outputs for runs in here)  # of the padded batch
     seen = {one.module for one in here[-1].oracle}
     unseen = [site for site in sites if site.module not in seen]
     own_plain = Recording()

@@ -4,8 +4,9 @@ What a module must do with a temperature is known from here: the same run, with 
 whatever the model did to make them.
 """
 
-import functools
 import inspect
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +19,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from tempscale.patching.exchange import SDPA, SOFTMAXES, divided_sdpa, divided_softmax
+from tempscale.patching.survey import Call, Survey, no_attention
 
 # A kernel that a user insists on may not take the padding of the probe; which one runs is no concern of a temperature.
 _KERNELS: list[SDPBackend] = [kernel for kernel in SDPBackend.__members__.values() if kernel is not SDPBackend.ERROR]
+
+# Tokens of the long text of a probe, or, for a model that has no room for it, of another short one.
+_LENGTHS = (64, 6)
+
+# Implementations whose kernels are operators that a survey can look at.
+_SURVEYED = ("sdpa",)
+
+# Where numbers leave torch, and nothing more can be seen of them.
+_EXITS = (torch.Tensor.numpy, torch.Tensor.__array__)
 
 
 class UnsupportedModelError(ValueError):
@@ -51,6 +62,14 @@ def find_transformer(model: nn.Module) -> Any:
             "temperature: pass each by itself"
         )
     (found,) = towers
+    around = next(
+        (one for one in model.modules() if isinstance(one, nn.MultiheadAttention) and one not in inside), None
+    )
+    if around is not None:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has attention of torch's own, {type(around).__name__}, beside its transformers model, "
+            "and a temperature in one of the two is half a temperature: pass the transformers model by itself"
+        )
     text_model = getattr(found, "text_model", None)
     return text_model if isinstance(text_model, PreTrainedModel) else found
 
@@ -62,8 +81,9 @@ def evaluation_mode(transformer: nn.Module, implementation: str | None = None) -
     configs = configurations(transformer)
     before = [config._attn_implementation for config in configs]
     with ExitStack() as stack:
-        if any(module._compiled_call_impl is not None for module in training):
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and it takes long to load
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(torch.inference_mode(False))  # which hides what operators are made of
         stack.enter_context(torch.no_grad())
         try:
             transformer.eval()
@@ -100,31 +120,45 @@ def configurations(transformer: nn.Module) -> list[Any]:
     return list({id(config): config for config in configs if hasattr(config, "_attn_implementation")}.values())
 
 
-def probe_batch(transformer: Any) -> dict[str, Any]:
-    """Return two texts, one shorter and padded, on the CPU."""
+def probe_batches(transformer: Any) -> list[dict[str, Any]]:
+    """Return, on the CPU, a batch of two texts, one shorter and padded, and batches of one text that differ in length.
+
+    Raises:
+        UnsupportedModelError: the model reads no tokens.
+    """
+    accepted = inspect.signature(transformer.forward).parameters
     config = transformer.config.get_text_config()
+    vocabulary = getattr(config, "vocab_size", 99)
+    if "input_ids" not in accepted and transformer.main_input_name != "input_ids":
+        raise UnsupportedModelError(
+            f"{type(transformer).__name__} reads {transformer.main_input_name} and no input_ids: pass a model of texts"
+        )
+    padding = getattr(config, "pad_token_id", None)
     length = 8
     if getattr(transformer, "attention_type", None) == "block_sparse":
         # Up to this length BigBird would switch itself, for good, to dense attention.
         length += (5 + 2 * config.num_random_blocks) * config.block_size
-    short = length * 5 // 8
-    ids = 5 + (11 * torch.arange(2 * length).reshape(2, length)) % (config.vocab_size - 5)
-    mask = torch.ones_like(ids)
-    mask[1, short:] = 0
-    padding = getattr(config, "pad_token_id", None)
-    ids[1, short:] = 0 if padding is None else padding
-    # The first token sees all others, for Longformer and its kin.
-    first = torch.zeros_like(ids)
-    first[:, 0] = 1
-    batch = {"input_ids": ids, "attention_mask": mask, "global_attention_mask": first}
-    # Not every model knows padding: FNet mixes all positions.
-    accepted = inspect.signature(transformer.forward).parameters
-    given: dict[str, Any] = {
-        name: value
-        for name, value in batch.items()
-        if name in accepted or ("kwargs" in accepted and name != "global_attention_mask")
-    }
-    return given | ({"use_cache": False} if "use_cache" in accepted else {})
+
+    def batch(texts: int, tokens: int, last: int) -> dict[str, Any]:
+        first_id = min(5, vocabulary - 1)  # beyond special tokens
+        ids = first_id + (11 * torch.arange(texts * tokens).reshape(texts, tokens)) % (vocabulary - first_id)
+        mask = torch.ones_like(ids)
+        mask[-1, last:] = 0
+        ids[-1, last:] = padding if isinstance(padding, int) and 0 <= padding < vocabulary else 0
+        # The first token sees all others, for Longformer and its kin.
+        first = torch.zeros_like(ids)
+        first[:, 0] = 1
+        given = {"input_ids": ids, "attention_mask": mask, "global_attention_mask": first}
+        # Not every model knows padding: FNet mixes all positions.
+        given = {
+            name: value
+            for name, value in given.items()
+            if name in accepted or ("kwargs" in accepted and name != "global_attention_mask")
+        }
+        return {**given, **({"use_cache": False} if "use_cache" in accepted else {})}
+
+    others = (length - 8 + tokens for tokens in _LENGTHS)
+    return [batch(2, length, length * 5 // 8), *(batch(1, tokens, tokens) for tokens in others)]
 
 
 @dataclass
@@ -136,23 +170,83 @@ class Recording:
 
 
 class Recorder(TorchFunctionMode):
-    """Run a model, and record what its attention does. Attention is a module that calls softmax, or torch's SDPA."""
+    """Run a model, and record what its attention does. Attention is a module that calls softmax, or torch's SDPA.
 
-    def __init__(self, transformer: nn.Module) -> None:
+    Raises:
+        UnsupportedModelError: the model cannot be run, or has attention of another make, which no temperature reaches.
+
+    Attributes:
+        batches: padded batch of two texts, and one text of another length.
+        plain: eager run of the model on the first batch, as it is now.
+    """
+
+    def __init__(self, transformer: Any) -> None:
         super().__init__()
         self.transformer = transformer
-        self.batch = probe_batch(transformer)
-        self._real = self.batch.get("attention_mask", torch.ones(0)).bool()
         self._attention: set[nn.Module] = set()  # seen in any run
+        self._others: set[tuple[nn.Module, int]] = set()  # softmaxes that are no attention
         self._recording = Recording()
         self._temperatures: Mapping[nn.Module, float | torch.Tensor] = {}
         self._stack: list[nn.Module] = []
+        self._inside = False  # a function that a temperature reaches
+        self._calls: list[Call] | None = None  # of the survey, while there is one
+        self._real = torch.ones(0)
+        own = getattr(transformer.config, "_attn_implementation", "eager") or "eager"
+        padded, *others = probe_batches(transformer)
+        surveys = self._surveys("eager", padded, others)
+        if own in _SURVEYED:
+            surveys += self._surveys(own, padded, self.batches[1:])
+        calls, at_another_length = ([call for survey in surveys[which::2] for call in survey] for which in (0, 1))
+        self._others = no_attention(calls, at_another_length)
+        self._refuse_hidden([*calls, *at_another_length])
+        self.plain = self.run("eager")
+
+    def _surveys(self, implementation: str, padded: Any, others: list[Any]) -> list[list[Call]]:
+        """Run the model on the padded batch, and the first other one that it can read; these are `batches` then."""
+        self.batches = [padded]
+        surveys = [self._survey(implementation, 0)]
+        for other in others:
+            self.batches = [padded, other]
+            try:
+                return [*surveys, self._survey(implementation, 1)]
+            except UnsupportedModelError:
+                if other is others[-1]:
+                    raise
+        raise AssertionError("there is another batch")
+
+    def _survey(self, implementation: str, batch: int) -> list[Call]:
+        self._calls = []
+        with Survey(lambda: (self._stack[-1] if self._stack else None, self._inside)) as survey:
+            self.run(implementation, batch=batch)
+        calls, self._calls = [*survey.calls, *self._calls], None
+        return calls
+
+    def _refuse_hidden(self, calls: list[Call]) -> None:
+        names = {module: name for name, module in self.transformer.named_modules()}
+        for call in calls:
+            if not call.seen and call.kind not in self._others:
+                raise UnsupportedModelError(
+                    f"no temperature site in {type(self.transformer).__name__}: {type(call.module).__name__} "
+                    f"({names[call.module]}) makes attention by {call.operator}, which no temperature reaches; have it call "
+                    "softmax or scaled_dot_product_attention of torch.nn.functional"
+                )
 
     @property
     def device_and_dtype(self) -> tuple[torch.device, torch.dtype]:
-        """Where the model is, and the type of its weights."""
-        parameter = next(self.transformer.parameters())
-        return parameter.device, parameter.dtype
+        """Where the model is, and the type of its weights.
+
+        Raises:
+            UnsupportedModelError: its weights are nowhere.
+        """
+        hook: Any = getattr(self.transformer, "_hf_hook", None)
+        parameters = list(self.transformer.parameters())
+        parameter = next((one for one in parameters if not one.is_meta), None)
+        device = getattr(hook, "execution_device", None) if parameter is None else parameter.device
+        if device is None:
+            raise UnsupportedModelError(
+                f"the weights of {type(self.transformer).__name__} are on the meta device, without values: load them first"
+            )
+        return torch.device(device), (parameters[0] if parameter is None else parameter).dtype
 
     @property
     def is_exact(self) -> bool:
@@ -175,18 +269,17 @@ class Recorder(TorchFunctionMode):
             for tensor, data in before.values():
                 tensor.data = data
 
-    @functools.cached_property
-    def plain(self) -> Recording:
-        """The eager run of the model as it is when this is read first."""
-        return self.run("eager")
-
     def run(
         self,
         implementation: str | None = None,
         temperatures: Mapping[nn.Module, float | torch.Tensor] | None = None,
+        batch: int = 0,
     ) -> Recording:
         """Run the model once, in an attention implementation; the logits of the given modules are divided inside softmax."""
         self._recording, self._temperatures, self._stack = Recording(), temperatures or {}, []
+        self._thread, self._disturbed = threading.get_ident(), False
+        given = self.batches[batch]
+        self._real = given.get("attention_mask", torch.ones(0)).bool()
         device, _ = self.device_and_dtype
         try:
             with (
@@ -195,22 +288,34 @@ class Recorder(TorchFunctionMode):
                 sdpa_kernel(_KERNELS),
                 self,
             ):
-                self.transformer(**{name: _moved(value, device) for name, value in self.batch.items()})
+                self.transformer(**{name: _moved(value, device) for name, value in given.items()})
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UnsupportedModelError(
                 f"{type(self.transformer).__name__} cannot be probed with input_ids and attention_mask alone "
                 f"({error}); pass the text encoder inside it"
             ) from error
+        finally:
+            self._stack = []
+            if self._disturbed:
+                raise RuntimeError(
+                    f"another thread ran {type(self.transformer).__name__} while its temperature was prepared, and what it "
+                    "computed may be wrong: patch a model before threads share it"
+                )
         return self._recording
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if threading.get_ident() != self._thread:
+            self._disturbed = True
+            return
         self._stack.append(module)
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
         self._stack.pop()
         if module in self._attention:
-            first = next(iter(output.values())) if isinstance(output, dict) else output
-            first = first if isinstance(first, torch.Tensor) else first[0]
+            several = output.values() if isinstance(output, dict) else output
+            first = output if isinstance(output, torch.Tensor) else next(x for x in several if x is not None)
             if first.shape[:2] == self._real.shape:
                 first = first[self._real.to(first.device)]  # what backends put at padding differs
             self._recording.outputs.setdefault(module, []).append(first.float())
@@ -218,22 +323,26 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         softmax = func in SOFTMAXES
+        if self._calls is not None and self._stack and func in _EXITS and args[0].is_floating_point():
+            self._calls.append(Call(self._stack[-1], "NumPy", (), 0, seen=False))
         if not self._stack or not (softmax or func is F.scaled_dot_product_attention):
             return func(*args, **kwargs)
         module = self._stack[-1]
-        logits = (args[0] if args else kwargs["input"]) if softmax else _logits(SDPA(*args, **kwargs))
-        if logits.ndim < 3:
-            return func(*args, **kwargs)  # a router of experts or a classifier: attention has batch, queries and keys
-        self._attention.add(module)
-        self._recording.logits.setdefault(module, []).append(logits)
-        if module not in self._temperatures:
-            return func(*args, **kwargs)
-        temperature = self._temperatures[module]
-        return (
-            divided_softmax(temperature, *args, **kwargs)
-            if softmax
-            else divided_sdpa(temperature, SDPA(*args, **kwargs))
-        )
+        self._inside = True
+        try:
+            logits = (args[0] if args else kwargs["input"]) if softmax else _logits(SDPA(*args, **kwargs))
+            if (module, logits.ndim) in self._others:
+                return func(*args, **kwargs)  # a router of experts or a classifier
+            self._attention.add(module)
+            self._recording.logits.setdefault(module, []).append(logits)
+            if module not in self._temperatures:
+                return func(*args, **kwargs)
+            temperature = self._temperatures[module]
+            if softmax:
+                return divided_softmax(temperature, *args, **kwargs)
+            return divided_sdpa(temperature, SDPA(*args, **kwargs))
+        finally:
+            self._inside = False
 
 
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:

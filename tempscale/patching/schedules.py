@@ -14,6 +14,9 @@ import torch.nn.functional as F
 ByLength = Callable[[torch.Tensor], torch.Tensor]
 Schedule = Union[float, ByLength, "Layered"]
 
+# The range of temperatures is from here to its inverse.
+LEAST = 1e-3
+
 # What a temperature depends on.
 Kind = Literal["uniform", "per layer", "per sequence"]
 
@@ -241,6 +244,11 @@ def check_number(temperature: Any) -> float:
         number = math.nan
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"temperature must be a finite positive number, not {temperature!r}; 1 changes nothing")
+    if not LEAST <= number <= 1 / LEAST:
+        raise ValueError(
+            f"temperature must be from {LEAST:g} to {1 / LEAST:g}, not {number:g}: beyond, attention looks at one token or "
+            "at all alike, and numbers overflow"
+        )
     return number
 
 
@@ -254,12 +262,12 @@ def _check_function(function: ByLength) -> ByLength:
             f"the temperature function {function!r} must return a tensor with one temperature for each length, "
             f"not {returned} for {len(lengths)} lengths"
         )
-    wrong = ~(temperatures.isfinite() & (temperatures > 0))
+    wrong = ~((temperatures >= LEAST) & (temperatures <= 1 / LEAST))
     if wrong.any():
         index = int(wrong.nonzero()[0])
         raise ValueError(
             f"the temperature function {function!r} gives {temperatures[index].item():g} for {index + 1} tokens: "
-            "temperatures must be finite and positive"
+            f"temperatures must be from {LEAST:g} to {1 / LEAST:g}"
         )
     return function
 

@@ -14,7 +14,8 @@ from torch import nn
 from tempscale.patching.exchange import Temperature, TemperedAttention, TemperedOutput, TemperedTable, exchange, restore
 from tempscale.patching.schedules import Kind
 
-# The attribute of an attention module whose logits are divided, whoever divides them.
+# The attribute of an attention module whose logits are divided, whoever divides them: its site, so that a copy of the module
+# can be restored, too, or True where the weights are divided for good.
 TEMPERED = "_tempscale_is_tempered"
 
 # Numbers that attention modules multiply their logits by, and a soft cap c tanh(S / c), which scales with them.
@@ -106,9 +107,13 @@ class Site:
     module: nn.Module = field(repr=False)
     sources: Sequence[Source]
 
+    def modules(self) -> list[nn.Module]:
+        """Return the attention module, and those that its sources are."""
+        return [self.module, *(source.module for source in self.sources if isinstance(source, OutputSource))]
+
     def set(self, temperature: Temperature) -> None:
         """Divide the logits of this module by a temperature."""
-        vars(self.module)[TEMPERED] = True
+        vars(self.module)[TEMPERED] = self
         for source in self.sources:
             source.set(temperature)
 
@@ -117,6 +122,14 @@ class Site:
         for source in self.sources:
             source.restore()
         vars(self.module).pop(TEMPERED, None)
+
+
+def restore_all(model: nn.Module) -> None:
+    """Restore every attention module in a model that has a temperature of a patch, copies included."""
+    for module in list(model.modules()):
+        site = vars(module).get(TEMPERED)
+        if isinstance(site, Site):
+            site.restore()
 
 
 # Sources for each of several attention modules.

@@ -11,7 +11,7 @@ from torch import nn
 from tempscale.encoding.features import features_of
 from tempscale.models import max_positions
 from tempscale.patching.patch import FOLDED
-from tempscale.patching.recorder import find_transformer
+from tempscale.patching.recorder import configurations, find_transformer
 from tempscale.patching.schedules import PerLayer, per_layer
 from tempscale.probing.attention_rows import AttentionCall, row_statistics
 from tempscale.probing.capture import Capture, Layer
@@ -141,17 +141,15 @@ def _ratio(numerator: Any, denominator: Any) -> Any:
 
 def _temperatures(transformer: Any, modules: list[nn.Module], tokens: int) -> list[float]:
     """Return the temperature of each attention call in a model that may be patched or folded."""
-    active = getattr(transformer, "tempscale_patch", None)
-    folded = getattr(transformer.config, FOLDED, 1.0)
-    schedule = active.temperature if active else PerLayer(folded) if isinstance(folded, list) else folded
-    distinct = list(dict.fromkeys(modules))
-    each = per_layer(schedule, len(distinct))
-    patched = distinct if active is None else [site.module for site in active.sites]
-    lengths = torch.tensor([tokens])
-    numbers = {
-        module: float(one(lengths) if callable(one) else one) for module, one in zip(distinct, each, strict=True)
-    }
-    return [numbers[module] if module in patched else 1.0 for module in modules]
+    distinct, lengths = list(dict.fromkeys(modules)), torch.tensor([tokens])
+    folded = next((found for config in configurations(transformer) if (found := getattr(config, FOLDED, None))), 1.0)
+    each: list[Any] = per_layer(PerLayer(folded) if isinstance(folded, list) else folded, len(distinct))
+    # A patch may be that of a part of the model.
+    active = [patched for module in transformer.modules() if (patched := vars(module).get("tempscale_patch"))]
+    for patched in active:
+        each = [patched.temperature_of(module, lengths) for module in distinct]
+    numbers = dict(zip(distinct, map(float, each), strict=True))
+    return [numbers[module] for module in modules]
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def model():
         (PerLayer([0.5]), "PerLayer has 1 temperatures, but the model has 3 attention layers; name only some"),
         (lambda lengths: 0.5, "must return a tensor with one temperature for each length, not float"),
         (lambda lengths: torch.ones(3), r"must return .* not \(3,\) for 8192 lengths"),
-        (lambda lengths: 1 - lengths / 100, "gives 0 for 100 tokens: temperatures must be finite and positive"),
+        (lambda lengths: 1 - lengths / 100, "gives 0 for 100 tokens: temperatures must be from 0.001 to 1000"),
         (lambda lengths: 1 / (lengths.float().log()), "gives inf for 1 tokens"),
     ],
 )

@@ -1,0 +1,449 @@
+"""What is hidden from a patch, and what changes under it: each works, or is refused by one true sentence."""
+
+import copy
+import itertools
+import threading
+
+import pytest
+import torch
+from support.architectures import architecture
+from support.oracle import batch, eager_output, real
+from torch import nn
+from torch.nn.utils import parametrizations
+from transformers import Trainer, TrainingArguments
+
+import tempscale
+from tempscale import LogLength, PerLayer, UnsupportedModelError, patch
+from tempscale.patching.fold import fold
+
+SCHEDULES = [0.5, PerLayer({-1: 0.5}), LogLength(4)]
+EACH_SCHEDULE = pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+
+
+def run(model, inputs=None):
+    with torch.no_grad():
+        return model(**(inputs or batch()))[0]
+
+
+def softmax_over_keys(logits: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(logits, dim=-1)
+
+
+def scripted(logits):
+    return torch.jit.script(softmax_over_keys)(logits)
+
+
+def by_exp(logits, exp=torch.exp):
+    weights = exp(logits - logits.amax(-1, keepdim=True))
+    return weights / weights.sum(-1, keepdim=True)
+
+
+class BySoftmax(torch.autograd.Function):
+    """A softmax with gradients of its own, that nothing of torch.nn.functional makes."""
+
+    @staticmethod
+    def forward(ctx, logits):
+        """Return the weights."""
+        return torch.ops.aten._softmax(logits, -1, False)
+
+
+HIDDEN_SOFTMAXES = {
+    "log_softmax": lambda logits: nn.functional.log_softmax(logits, -1).exp(),
+    "exp and sum": by_exp,
+    "exp2 and sum": lambda logits: by_exp(logits, torch.exp2),
+    "logsumexp": lambda logits: (logits - logits.logsumexp(-1, keepdim=True)).exp(),
+    "scripted": scripted,
+    "aten": lambda logits: torch.ops.aten.softmax.int(logits, -1),
+    "autograd": BySoftmax.apply,
+    "numpy": lambda logits: torch.from_numpy(by_exp_of_numpy(logits.numpy())),
+}
+
+
+def by_exp_of_numpy(logits):
+    weights = torch.tensor(logits).exp().numpy()
+    return weights / weights.sum(-1, keepdims=True)
+
+
+class Hidden(nn.Module):
+    """Attention between tokens that calls no softmax of torch.nn.functional, added to what another module makes."""
+
+    def __init__(self, beside, attend):
+        super().__init__()
+        self.beside, self.attend = beside, attend
+
+    def forward(self, *args, **kwargs):
+        """Return the output of the module, and a little attention."""
+        output = self.beside(*args, **kwargs)
+        first = output if isinstance(output, torch.Tensor) else output[0]
+        first = first + 0.01 * self.attend(first)
+        return first if isinstance(output, torch.Tensor) else (first, *output[1:])
+
+
+class SoftmaxAttention(nn.Module):
+    """Attention by any softmax, over pairs of tokens of shape (batch, tokens, tokens), with heads, or text by text."""
+
+    def __init__(self, softmax, ndim):
+        super().__init__()
+        self.softmax, self.ndim = softmax, ndim
+
+    def forward(self, x):
+        """Return the means (batch, tokens, width)."""
+        if self.ndim == 2:
+            return torch.stack([self.softmax(one @ one.T) @ one for one in x])
+        heads = x[:, None] if self.ndim == 4 else x
+        found = self.softmax(heads @ heads.mT) @ heads
+        return found[:, 0] if self.ndim == 4 else found
+
+
+class Native(nn.Module):
+    """Attention of torch's own."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.inner = (
+            nn.MultiheadAttention(32, 4, batch_first=True)
+            if kind == "attention"
+            else nn.TransformerEncoderLayer(32, 4, 48, batch_first=True)
+        )
+
+    def forward(self, x):
+        """Return the output (batch, tokens, width)."""
+        return self.inner(x, x, x)[0] if isinstance(self.inner, nn.MultiheadAttention) else self.inner(x)
+
+
+HIDDEN = {
+    **{
+        f"{name}, {ndim} dimensions": (lambda softmax=softmax, ndim=ndim: SoftmaxAttention(softmax, ndim))
+        for (name, softmax), ndim in itertools.product(HIDDEN_SOFTMAXES.items(), (2, 3, 4))
+    },
+    "MultiheadAttention": lambda: Native("attention"),
+    "TransformerEncoderLayer": lambda: Native("encoder"),
+}
+PLACES = ["embeddings", "encoder.layer.1", "encoder.layer.2.output.dense"]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, on scripts and nested tensors
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_attention_that_no_temperature_reaches_is_refused(kind, place, implementation):
+    model = architecture("BERT").build(implementation)
+    model.set_submodule(place, Hidden(model.get_submodule(place), HIDDEN[kind]().eval()))
+    before = run(model)
+    for make in (patch, fold):
+        with pytest.raises(UnsupportedModelError, match=r"makes attention by .*, which no temperature reaches"):
+            make(model, 0.5)
+    assert torch.equal(run(model), before)
+
+
+@pytest.mark.parametrize("ndim", [2, 3, 4])
+def test_attention_by_a_softmax_that_is_seen_is_refused_for_its_sources(ndim):
+    for softmax in (torch.softmax, torch.special.softmax, nn.functional.softmax):
+        model = architecture("BERT").build()
+        attend = SoftmaxAttention(lambda logits, softmax=softmax: softmax(logits, -1), ndim)
+        model.set_submodule("encoder.layer.1", Hidden(model.encoder.layer[1], attend))
+        with pytest.raises(
+            UnsupportedModelError, match=r"SoftmaxAttention .* neither a known scale attribute nor known"
+        ):
+            patch(model, 0.5)
+
+
+class Router(nn.Module):
+    """A softmax over experts, which is no attention."""
+
+    def __init__(self, flat, softmax):
+        super().__init__()
+        self.flat, self.softmax, self.gate = flat, softmax, nn.Linear(32, 6)
+
+    def forward(self, x):
+        """Return x, weighted by the largest weight of each token."""
+        weights = self.softmax(self.gate(x.flatten(0, 1) if self.flat else x))
+        return x * weights.amax(-1).reshape(*x.shape[:2], 1)
+
+
+@pytest.mark.parametrize("softmax", [lambda x: x.softmax(-1), lambda x: torch.ops.aten.softmax.int(x, -1), by_exp])
+@pytest.mark.parametrize("flat", [True, False])
+@EACH_SCHEDULE
+def test_a_router_of_experts_is_left_alone(schedule, flat, softmax):
+    model = architecture("BERT").build()
+    for place in PLACES:
+        model.set_submodule(place, Hidden(model.get_submodule(place), Router(flat, softmax)))
+    plain = run(model)
+    with patch(model, schedule) as active:
+        found = run(model)
+    names = [site.name for site in active.sites]
+    assert all(name.endswith("attention.self") for name in names)
+    if schedule == 0.5:
+        oracle = eager_output(model, batch(), dict.fromkeys(names, 0.5))
+        assert (real(found - oracle, batch())).abs().max() < 1e-5 < (found - plain).abs().max() / 100
+
+
+def test_attention_of_torch_around_a_transformers_model_is_refused():
+    model = nn.Sequential(architecture("BERT").build(), nn.TransformerEncoderLayer(32, 4, 48, batch_first=True))
+    with pytest.raises(UnsupportedModelError, match=r"MultiheadAttention, beside its transformers model, .* by itself"):
+        patch(model, 0.5)
+
+
+# What changes while a model is patched.
+
+
+def add_lora(model):
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    torch.manual_seed(1)
+    targets = ["query", "value"] if hasattr(model.encoder.layer[0].attention, "self") else ["q", "v"]
+    return peft.get_peft_model(model, peft.LoraConfig(target_modules=targets, init_lora_weights=False, r=2))
+
+
+def merge_lora(model):
+    return model.merge_and_unload()
+
+
+def another_query(model):
+    layer = model.encoder.layer[1].attention
+    layer, name = (layer.self, "query") if hasattr(layer, "self") else (layer.attn, "q")
+    torch.manual_seed(2)
+    setattr(layer, name, nn.Linear(32, 32))
+    return model
+
+
+def another_layer(model):
+    model.encoder.layer[1] = copy.deepcopy(model.encoder.layer[1])
+    return model
+
+
+def weight_norm(model):
+    layer = model.encoder.layer[1].attention
+    parametrizations.weight_norm(layer.self.query if hasattr(layer, "self") else layer.attn.q)
+    return model
+
+
+def sdpa(model):
+    model.set_attn_implementation("sdpa")
+    return model
+
+
+CHANGES = {
+    "LoRA added": (lambda model: model, add_lora),
+    "LoRA merged": (add_lora, merge_lora),
+    "a query replaced": (lambda model: model, another_query),
+    "a layer replaced by its copy": (lambda model: model, another_layer),
+    "weights normalised": (lambda model: model, weight_norm),
+    "another implementation": (lambda model: model, sdpa),
+    "all of it": (add_lora, lambda model: weight_norm(another_layer(another_query(merge_lora(model))))),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # peft's own
+@EACH_SCHEDULE
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("row", ["BERT", "MPNet"])
+def test_a_model_that_changes_while_patched_keeps_the_temperature(row, change, schedule):
+    before, during = CHANGES[change]
+    if change == "another implementation" and row == "MPNet":
+        pytest.skip("MPNet has eager attention only")
+    reference = during(before(architecture(row).build()))
+    plain = run(reference)
+    with patch(reference, schedule):
+        expected = run(reference)
+    assert (expected - plain).abs().max() > 1e-3
+    model = before(architecture(row).build())
+    active = patch(model, schedule)
+    changed = during(model)
+    torch.testing.assert_close(run(changed), expected, atol=2e-6, rtol=0)
+    active.temperature = 0.8
+    active.temperature = schedule
+    torch.testing.assert_close(run(changed), expected, atol=2e-6, rtol=0)
+    active.remove()
+    torch.testing.assert_close(run(changed), plain, atol=2e-6, rtol=0)
+    assert not [
+        name for name, module in changed.named_modules() if isinstance(module, tempscale.patching.exchange.Tempered)
+    ]
+
+
+def test_a_change_that_leaves_no_place_for_the_temperature_is_said_at_every_forward_pass():
+    model = architecture("BERT").build()
+    plain, active = run(model), patch(model, 0.5)
+    inner = model.encoder.layer[1]
+    model.encoder.layer[1] = Hidden(inner, SoftmaxAttention(by_exp, 3))
+    for _ in range(2):
+        with pytest.raises(
+            RuntimeError, match=r"BertModel was changed while patched, .* by exp and sum.* `\.remove\(\)`"
+        ):
+            run(model)
+    active.remove()
+    run(model)
+    model.encoder.layer[1] = inner
+    assert torch.equal(run(model), plain)
+
+
+def test_libraries_see_the_arguments_of_a_patched_model(tmp_path):
+    """Trainer gives a model the columns that its signature names, and saves what it trains: here that is refused."""
+
+    class Data(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return {"input_ids": torch.arange(5, 13), "attention_mask": torch.ones(8).long(), "labels": index % 2}
+
+    from transformers import BertForSequenceClassification
+
+    model = architecture("BERT").build()
+    classifier = BertForSequenceClassification(model.config)
+    arguments = {"output_dir": str(tmp_path), "report_to": [], "use_cpu": True, "max_steps": 2, "disable_tqdm": True}
+    with patch(classifier, LogLength(4)):
+        Trainer(classifier, TrainingArguments(**arguments, save_strategy="no"), train_dataset=Data()).train()
+        trainer = Trainer(classifier, TrainingArguments(**arguments, save_steps=1), train_dataset=Data())
+        with pytest.raises(ValueError, match=r"is patched, and a saved model forgets its temperature: `\.remove\(\)`"):
+            trainer.train()
+
+
+# Threads.
+
+
+def test_a_temperature_changes_between_forward_passes_of_other_threads():
+    model = architecture("MPNet").build()
+    active = patch(model, 1.0)
+    temperatures = [0.5, 1.0, 2.0, LogLength(4)]
+    allowed = []
+    for temperature in temperatures:
+        active.temperature = temperature
+        allowed.append(run(model))
+    wrong, stop = [], threading.Event()
+
+    def work():
+        while not stop.is_set():
+            found = run(model)
+            if not any(torch.equal(found, one) for one in allowed):
+                wrong.append(found)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for temperature in temperatures * 10:
+        active.temperature = temperature
+    stop.set()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not wrong
+    active.remove()
+
+
+def test_a_model_that_another_thread_runs_is_not_patched_without_a_word():
+    model = architecture("BERT").build()
+    plain, stop, errors, seen = run(model), threading.Event(), [], []
+
+    def work():
+        while not stop.is_set():
+            try:
+                run(model)
+            except (RuntimeError, IndexError, AttributeError, TypeError) as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    for _ in range(20):
+        try:
+            patch(model, LogLength(4)).remove()
+        except RuntimeError as error:
+            seen.append(str(error))
+    stop.set()
+    thread.join(timeout=60)
+    assert not errors
+    assert seen
+    assert all("another thread ran BertModel while its temperature was prepared" in one for one in seen)
+    assert torch.equal(run(model), plain)
+
+
+def test_a_temperature_does_not_change_inside_a_forward_pass():
+    model = architecture("BERT").build()
+    with patch(model, 0.5) as active:
+        expected = run(model)
+
+        def change(module, args):
+            active.temperature = 0.8
+
+        handle = model.encoder.layer[1].register_forward_pre_hook(change)
+        with pytest.raises(RuntimeError, match="cannot change inside a forward pass of its model: set it between two"):
+            run(model)
+        handle.remove()
+        assert torch.equal(run(model), expected)
+
+
+# Inputs, and models without one.
+
+
+@pytest.mark.parametrize(
+    "temperature", [1e-40, 1e-4, 1e5, lambda n: n * 0 + 1e-6], ids=["least", "small", "large", "function"]
+)
+def test_a_temperature_at_which_numbers_overflow_is_refused(temperature):
+    with pytest.raises(ValueError, match=r"from 0\.001 to 1000"):
+        patch(architecture("BERT").build(), temperature)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_within_the_range_nothing_overflows(dtype, temperature):
+    for row in ("BERT", "MPNet"):
+        model = architecture(row).build(None, dtype)
+        with patch(model, temperature):
+            assert run(model).isfinite().all()
+
+
+def test_packed_texts_have_no_length_of_their_own():
+    model = architecture("BERT").build()
+    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2]])
+    ids = torch.arange(5, 12)[None]
+    with patch(model, LogLength(4)) as active:
+        run(model, {"input_ids": ids, "position_ids": positions.sort().values})
+        with pytest.raises(ValueError, match="position_ids start again within a row, as those of packed texts do"):
+            run(model, {"input_ids": ids, "position_ids": positions})
+        active.temperature = 0.5
+        run(model, {"input_ids": ids, "position_ids": positions})
+
+
+def test_what_is_folded_in_inference_mode_can_be_trained():
+    model = architecture("MPNet").build()
+    with torch.inference_mode():
+        fold(model, 0.5)
+    model(**batch())[0].sum().backward()
+    assert model.encoder.layer[0].attention.attn.q.weight.grad.abs().max() > 0
+
+
+def test_a_model_is_patched_in_inference_mode_as_elsewhere():
+    model = architecture("MPNet").build()
+    with patch(model, 0.5):
+        expected = run(model)
+    with torch.inference_mode(), patch(model, 0.5):
+        assert torch.equal(run(model), expected)
+    model.set_submodule("encoder.layer.1", Hidden(model.encoder.layer[1], Native("attention").eval()))
+    with (
+        torch.inference_mode(),
+        pytest.raises(UnsupportedModelError, match=r"MultiheadAttention .* makes attention by"),
+    ):
+        patch(model, 0.5)
+
+
+@pytest.mark.parametrize(("row", "changes"), [("BERT", {"vocab_size": 5}), ("BERT", {"pad_token_id": None})])
+def test_small_and_odd_vocabularies(row, changes):
+    model = architecture(row).build(**changes)
+    with patch(model, 0.5) as active:
+        assert len(active.sites) == 3
+
+
+def test_true_causes_are_named():
+    import transformers
+
+    with pytest.raises(
+        UnsupportedModelError, match=r"ViTModel reads pixel_values and no input_ids: pass a model of texts"
+    ):
+        patch(
+            transformers.ViTModel(transformers.ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)),
+            0.5,
+        )
+    with torch.device("meta"):
+        model = architecture("BERT").build()
+    with pytest.raises(
+        UnsupportedModelError, match="weights of BertModel are on the meta device, without values: load"
+    ):
+        patch(model, 0.5)
