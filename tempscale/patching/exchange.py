@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
@@ -33,8 +34,10 @@ def exchange(
 ) -> None:
     """Put a mixin before the class of a module; one that has a mixin keeps it and gets the new temperature."""
     if not isinstance(module, Tempered):
-        cls: Any = tempered_class(mixin, type(module))  # type: ignore[arg-type] # classes are hashable
+        before = type(module)
+        cls: Any = tempered_class(mixin, before)  # type: ignore[arg-type] # classes are hashable
         module.__class__ = cls
+        _bind_again(module, before, cls)
     vars(module).update({MARK: temperature, _GROUPS: groups})
 
 
@@ -43,6 +46,7 @@ def restore(module: nn.Module) -> None:
     if isinstance(module, Tempered):
         base: Any = module._tempscale_base
         tempered: Any = tempered_class(module._tempscale_mixin, base)  # type: ignore[arg-type] # classes are hashable
+        _bind_again(module, tempered, base)
         if type(module) is tempered:
             module.__class__ = base
         else:  # torch's parametrizations put a class of their own on top
@@ -50,6 +54,13 @@ def restore(module: nn.Module) -> None:
             top.__bases__ = tuple(base if cls is tempered else cls for cls in top.__bases__)
         for name in (MARK, _GROUPS):
             del vars(module)[name]
+
+
+def _bind_again(module: nn.Module, before: type[nn.Module], after: type[nn.Module]) -> None:
+    """Give what holds the forward of a module's class, such as a hook of accelerate, that of its new class."""
+    for name, value in list(vars(module).items()):
+        if isinstance(value, MethodType) and value.__self__ is module and value.__func__ is before.forward:
+            vars(module)[name] = MethodType(after.forward, module)
 
 
 @functools.cache

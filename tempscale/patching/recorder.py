@@ -238,10 +238,12 @@ class Recorder(TorchFunctionMode):
         Raises:
             UnsupportedModelError: its weights are nowhere.
         """
-        hook: Any = getattr(self.transformer, "_hf_hook", None)
         parameters = list(self.transformer.parameters())
         parameter = next((one for one in parameters if not one.is_meta), None)
-        device = getattr(hook, "execution_device", None) if parameter is None else parameter.device
+        # Weights that accelerate has put elsewhere come when a module runs.
+        hooks: Any = (getattr(module, "_hf_hook", None) for module in self.transformer.modules())
+        loading = (getattr(hook, "execution_device", None) for hook in hooks)
+        device = next(filter(None, loading), None) if parameter is None else parameter.device
         if device is None:
             raise UnsupportedModelError(
                 f"the weights of {type(self.transformer).__name__} are on the meta device, without values: load them first"

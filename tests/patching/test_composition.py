@@ -276,6 +276,75 @@ def test_a_change_that_leaves_no_place_for_the_temperature_is_said_at_every_forw
     assert torch.equal(run(model), plain)
 
 
+def hooks_everywhere(model):
+    accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
+    for module in list(model.modules()):
+        accelerate.hooks.add_hook_to_module(module, accelerate.hooks.ModelHook())
+
+
+def device_map(model):
+    pytest.importorskip("accelerate", reason="accelerate is not installed").dispatch_model(
+        model, {"": "cpu"}, force_hooks=True
+    )
+
+
+def offloaded(model):
+    pytest.importorskip("accelerate", reason="accelerate is not installed").cpu_offload(model, execution_device="cpu")
+
+
+def unhooked(model):
+    from accelerate.hooks import remove_hook_from_module
+
+    remove_hook_from_module(model, recurse=True)
+
+
+@EACH_SCHEDULE
+@pytest.mark.parametrize("when", ["before", "while patched", "off while patched"])
+@pytest.mark.parametrize("hook", [hooks_everywhere, device_map, offloaded])
+@pytest.mark.parametrize("row", ["BERT", "MPNet", "ModernBERT"])
+def test_hooks_of_accelerate(row, hook, when, schedule):
+    model = architecture(row).build()
+    plain = run(model)
+    with patch(model, schedule):
+        expected = run(model)
+    if when != "while patched":
+        hook(model)
+    active = patch(model, schedule)
+    if when == "while patched":
+        hook(model)
+    assert torch.equal(run(model), expected)
+    if when == "off while patched":
+        unhooked(model)
+        assert torch.equal(run(model), expected)
+    active.remove()
+    assert torch.equal(run(model), plain)
+    unhooked(model)
+    assert torch.equal(run(model), plain)
+
+
+@pytest.mark.filterwarnings("ignore")  # dynamo's own
+@EACH_SCHEDULE
+@pytest.mark.parametrize("row", ["BERT", "MPNet"])
+def test_layers_and_forward_compiled_before_and_after(row, schedule):
+    model = architecture(row).build()
+    plain = run(model)
+    with patch(model, schedule):
+        expected = run(model)
+    for layer in model.encoder.layer:
+        layer.compile(backend="eager")
+    with patch(model, schedule):
+        torch.testing.assert_close(run(model), expected, atol=2e-6, rtol=0)
+    torch.testing.assert_close(run(model), plain, atol=2e-6, rtol=0)
+    model = architecture(row).build()
+    with patch(model, schedule):
+        model.forward = torch.compile(model.forward, backend="eager")
+        for layer in model.encoder.layer:
+            layer.compile(backend="eager")
+        torch.testing.assert_close(run(model), expected, atol=2e-6, rtol=0)
+    torch.testing.assert_close(run(model), plain, atol=2e-6, rtol=0)
+    torch._dynamo.reset()
+
+
 def test_libraries_see_the_arguments_of_a_patched_model(tmp_path):
     """Trainer gives a model the columns that its signature names, and saves what it trains: here that is refused."""
 
