@@ -7,7 +7,7 @@ whatever the model did to make them.
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,9 +29,6 @@ _LENGTHS = (64, 6)
 
 # Implementations whose kernels are operators that a survey can look at.
 _SURVEYED = ("sdpa",)
-
-# Where numbers leave torch, and nothing more can be seen of them.
-_EXITS = (torch.Tensor.numpy, torch.Tensor.__array__)
 
 
 class UnsupportedModelError(ValueError):
@@ -178,18 +175,19 @@ class Recorder(TorchFunctionMode):
     Attributes:
         batches: padded batch of two texts, and one text of another length.
         plain: eager run of the model on the first batch, as it is now.
+        others: modules with a softmax that is no attention, such as that of a router, and its number of dimensions.
     """
 
     def __init__(self, transformer: Any) -> None:
         super().__init__()
         self.transformer = transformer
         self._attention: set[nn.Module] = set()  # seen in any run
-        self._others: set[tuple[nn.Module, int]] = set()  # softmaxes that are no attention
+        self.others: set[tuple[nn.Module, int]] = set()
         self._recording = Recording()
         self._temperatures: Mapping[nn.Module, float | torch.Tensor] = {}
         self._stack: list[nn.Module] = []
         self._inside = False  # a function that a temperature reaches
-        self._calls: list[Call] | None = None  # of the survey, while there is one
+        self._survey: Survey | None = None  # while there is one
         self._real = torch.ones(0)
         own = getattr(transformer.config, "_attn_implementation", "eager") or "eager"
         padded, *others = probe_batches(transformer)
@@ -197,39 +195,28 @@ class Recorder(TorchFunctionMode):
         if own in _SURVEYED:
             surveys += self._surveys(own, padded, self.batches[1:])
         calls, at_another_length = ([call for survey in surveys[which::2] for call in survey] for which in (0, 1))
-        self._others = no_attention(calls, at_another_length)
-        self._refuse_hidden([*calls, *at_another_length])
+        self.others = no_attention(calls, at_another_length)
+        refuse_hidden(transformer, (call for call in (*calls, *at_another_length) if call.kind not in self.others))
         self.plain = self.run("eager")
 
     def _surveys(self, implementation: str, padded: Any, others: list[Any]) -> list[list[Call]]:
         """Run the model on the padded batch, and the first other one that it can read; these are `batches` then."""
         self.batches = [padded]
-        surveys = [self._survey(implementation, 0)]
+        surveys = [self._surveyed(implementation, 0)]
         for other in others:
             self.batches = [padded, other]
             try:
-                return [*surveys, self._survey(implementation, 1)]
+                return [*surveys, self._surveyed(implementation, 1)]
             except UnsupportedModelError:
                 if other is others[-1]:
                     raise
         raise AssertionError("there is another batch")
 
-    def _survey(self, implementation: str, batch: int) -> list[Call]:
-        self._calls = []
-        with Survey(lambda: (self._stack[-1] if self._stack else None, self._inside)) as survey:
+    def _surveyed(self, implementation: str, batch: int) -> list[Call]:
+        with Survey(lambda: (self._stack[-1] if self._stack else None, self._inside)) as self._survey:
             self.run(implementation, batch=batch)
-        calls, self._calls = [*survey.calls, *self._calls], None
+        calls, self._survey = self._survey.calls, None
         return calls
-
-    def _refuse_hidden(self, calls: list[Call]) -> None:
-        names = {module: name for name, module in self.transformer.named_modules()}
-        for call in calls:
-            if not call.seen and call.kind not in self._others:
-                raise UnsupportedModelError(
-                    f"no temperature site in {type(self.transformer).__name__}: {type(call.module).__name__} "
-                    f"({names[call.module]}) makes attention by {call.operator}, which no temperature reaches; have it call "
-                    "softmax or scaled_dot_product_attention of torch.nn.functional"
-                )
 
     @property
     def device_and_dtype(self) -> tuple[torch.device, torch.dtype]:
@@ -325,15 +312,15 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         softmax = func in SOFTMAXES
-        if self._calls is not None and self._stack and func in _EXITS and args[0].is_floating_point():
-            self._calls.append(Call(self._stack[-1], "NumPy", (), 0, seen=False))
+        if self._survey:
+            self._survey.look_at(func, args)
         if not self._stack or not (softmax or func is F.scaled_dot_product_attention):
             return func(*args, **kwargs)
         module = self._stack[-1]
         self._inside = True
         try:
             logits = (args[0] if args else kwargs["input"]) if softmax else _logits(SDPA(*args, **kwargs))
-            if (module, logits.ndim) in self._others:
+            if (module, logits.ndim) in self.others:
                 return func(*args, **kwargs)  # a router of experts or a classifier
             self._attention.add(module)
             self._recording.logits.setdefault(module, []).append(logits)
@@ -345,6 +332,18 @@ class Recorder(TorchFunctionMode):
             return divided_sdpa(temperature, SDPA(*args, **kwargs))
         finally:
             self._inside = False
+
+
+def refuse_hidden(transformer: nn.Module, calls: Iterable[Call]) -> None:
+    """Raise UnsupportedModelError if one of these calls, which are attention, was not seen by Python."""
+    names = {module: name for name, module in transformer.named_modules()}
+    for call in calls:
+        if not call.seen:
+            raise UnsupportedModelError(
+                f"hidden attention in {type(transformer).__name__}: {type(call.module).__name__} ({names[call.module]}) "
+                f"makes attention by {call.operator}, which no temperature reaches and no probe; have it call softmax or "
+                "scaled_dot_product_attention of torch.nn.functional"
+            )
 
 
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:

@@ -21,6 +21,8 @@ _FUSED = (
     "encoder_layer_fwd",
 )
 _EXPONENTIALS = ("exp", "exp_", "exp2", "exp2_")
+# Where numbers leave torch, and nothing more can be seen of them.
+_EXITS = (torch.Tensor.numpy, torch.Tensor.__array__)
 # What softmax weights are still softmax weights after, and what takes weighted means with them.
 _COPIES = ("_to_copy", "clone", "native_dropout")
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "matmul")
@@ -64,10 +66,16 @@ class Survey(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self._where = where
-        # By the storage of tensors, which views share; they are kept, lest another tensor gets the place.
+        # By the storage of tensors, which views share; they are kept, lest another tensor gets their place.
         self._weights: dict[int, Call] = {}
         self._exponentials: set[int] = set()
         self._kept: list[torch.Tensor] = []
+
+    def look_at(self, func: Any, args: Any) -> None:
+        """Collect a call of a function, of which the dispatcher will know nothing, too."""
+        module, seen = self._where()
+        if module is not None and not seen and func in _EXITS and args[0].is_floating_point():
+            self.calls.append(Call(module, "NumPy", (), 0, seen=False))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
@@ -87,24 +95,32 @@ class Survey(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif operator in _SOFTMAXES:
             self._add(module, seen, operator, inputs[0], args[1] if len(args) > 1 else kwargs["dim"], first)
         elif operator in _EXPONENTIALS:
-            self._exponentials.add(self._place(first))
-        elif operator == "sum" and len(args) > 1 and self._place(inputs[0]) in self._exponentials:
+            self._exponentials.add(_place(first))
+            self._kept.append(first)
+        elif operator == "sum" and len(args) > 1 and _place(inputs[0]) in self._exponentials:
             self._add(module, seen, "exp and sum", inputs[0], args[1], inputs[0])
-        elif operator in _COPIES and (call := self._weights.get(self._place(inputs[0]))):
-            self._weights[self._place(first)] = call
+        elif operator in _COPIES and (call := self._weights.get(_place(inputs[0]))):
+            self._follow(first, call)
         elif operator in _PRODUCTS:
-            for call in filter(None, (self._weights.get(self._place(value)) for value in inputs)):
+            for call in filter(None, (self._weights.get(_place(value)) for value in inputs)):
                 call.averages = True
 
-    def _add(self, module: nn.Module, seen: bool, operator: str, logits: torch.Tensor, dim: Any, weights: Any) -> None:
+    def _add(
+        self, module: nn.Module, seen: bool, operator: str, logits: torch.Tensor, dim: Any, weights: torch.Tensor
+    ) -> None:
         dims = dim if isinstance(dim, Sequence) else [dim]
         if logits.ndim and len(dims) == 1:
             self.calls.append(Call(module, operator, tuple(logits.shape), logits.shape[dims[0]], seen))
-            self._weights[self._place(weights)] = self.calls[-1]
+            if logits.ndim == 3:  # where it makes a difference
+                self._follow(weights, self.calls[-1])
 
-    def _place(self, tensor: torch.Tensor) -> int:
-        self._kept.append(tensor)
-        return tensor.untyped_storage().data_ptr()
+    def _follow(self, weights: torch.Tensor, call: Call) -> None:
+        self._weights[_place(weights)] = call
+        self._kept.append(weights)
+
+
+def _place(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def no_attention(calls: Sequence[Call], at_another_length: Sequence[Call]) -> set[tuple[nn.Module, int]]:

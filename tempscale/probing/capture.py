@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tempscale.patching.exchange import SDPA, SOFTMAXES
-from tempscale.patching.recorder import UnsupportedModelError, evaluation_mode, watching
+from tempscale.patching.recorder import UnsupportedModelError, evaluation_mode, refuse_hidden, watching
+from tempscale.patching.survey import Survey
 from tempscale.probing.attention_rows import AttentionCall
 
 _PRODUCTS = (torch.matmul, torch.bmm, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.bmm)
@@ -70,19 +72,26 @@ class Capture(TorchFunctionMode):
         lists = (module for module in transformer.modules() if isinstance(module, nn.ModuleList))
         # The layers of a model stand in a list; parts of them may stand in further lists.
         self._in_lists = {module for children in lists for module in children}
+        # The first text shows whether there is attention that cannot be seen.
+        self._survey: Survey | None = Survey(lambda: (self._stack[-1].module if self._stack else None, self._inside))
         self._reset(0)
 
     def _reset(self, tokens: int) -> None:
         self._tokens = tokens
         self._layers: list[Layer] = []
         self._stack: list[_Frame] = []
+        self._inside = False  # what sees attention
         self._block: tuple[_Frame, int] | None = None  # the running layer, and how many attention calls came before
         self._waiting: tuple[_Frame, AttentionCall] | None = None  # for the product with the values
         self._unprojected: Layer | None = None
         self._projection: nn.Module | None = None
 
     def run(self, inputs: Mapping[str, Any]) -> list[Layer]:
-        """Return the attention calls of one text, whose `input_ids` are (1, n) without padding, in their order."""
+        """Return the attention calls of one text, whose `input_ids` are (1, n) without padding, in their order.
+
+        Raises:
+            UnsupportedModelError: the model has no attention, or some that cannot be seen.
+        """
         if getattr(self.transformer, "attention_type", None) == "block_sparse":
             # On short texts it would switch itself, for good, to full attention.
             raise UnsupportedModelError(
@@ -93,9 +102,15 @@ class Capture(TorchFunctionMode):
         with (
             evaluation_mode(self.transformer, _implementation(self.transformer)),
             watching(self.transformer, self._enter, self._leave),
+            self._survey or nullcontext(),
             self,
         ):
             self.transformer(**inputs)
+        if self._survey:
+            calls, self._survey = self._survey.calls, None
+            # A router has few dimensions, and as many weights as experts.
+            hidden = (call for call in calls if len(call.shape) in (0, 4) or call.size == self._tokens)
+            refuse_hidden(self.transformer, hidden)
         if not self._layers:
             raise UnsupportedModelError(
                 f"nothing to probe in {type(self.transformer).__name__}: its forward pass has no softmax attention"
@@ -131,21 +146,35 @@ class Capture(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention and self._stack:
+        if self._survey:
+            self._survey.look_at(func, args)
+        seen = bool(self._stack) and (func is F.scaled_dot_product_attention or func in SOFTMAXES)
+        if not seen and (func not in _PRODUCTS or self._waiting is None):
+            return func(*args, **kwargs)
+        self._inside = True
+        try:
+            self._see(func, args, kwargs)
+            return func(*args, **kwargs)
+        finally:
+            self._inside = False
+
+    def _see(self, func: Any, args: Any, kwargs: Any) -> None:
+        if func is F.scaled_dot_product_attention:
             self._finish(self._stack[-1], self._from_sdpa(SDPA(*args, **kwargs)))
-        elif func in SOFTMAXES and self._stack:
+        elif func in SOFTMAXES:
             logits = args[0] if args else kwargs["input"]
             if logits.ndim >= 3:  # else a router of experts or a classifier
                 self._waiting = self._stack[-1], AttentionCall(logits=self._by_head(logits, self._tokens))
-        elif func in _PRODUCTS and self._waiting is not None and args[0].shape[-2:] == (self._tokens, self._tokens):
+        elif self._waiting is not None and args[0].shape[-2:] == (self._tokens, self._tokens):
             frame, call = self._waiting
             call.value = self._by_head(args[1])
             self._finish(frame, call)
-        return func(*args, **kwargs)
 
     def _finish(self, frame: _Frame, call: AttentionCall) -> None:
         self._waiting = None
+        before, self._inside = self._inside, True  # a description may have a softmax of its own
         layer = Layer(frame.module, self.describe(call), self._energy(frame.signal, frame.module))
+        self._inside = before
         self._layers.append(layer)
         self._unprojected = layer
 

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 from transformers import Trainer, TrainingArguments
 
 import tempscale
-from tempscale import LogLength, PerLayer, UnsupportedModelError, patch
+from tempscale import LogLength, PerLayer, UnsupportedModelError, patch, probe
 from tempscale.patching.fold import fold
 
 SCHEDULES = [0.5, PerLayer({-1: 0.5}), LogLength(4)]
@@ -130,9 +130,11 @@ def test_attention_that_no_temperature_reaches_is_refused(kind, place, implement
     model = architecture("BERT").build(implementation)
     model.set_submodule(place, Hidden(model.get_submodule(place), HIDDEN[kind]().eval()))
     before = run(model)
-    for make in (patch, fold):
-        with pytest.raises(UnsupportedModelError, match=r"makes attention by .*, which no temperature reaches"):
-            make(model, 0.5)
+    for use in (lambda: patch(model, 0.5), lambda: fold(model, 0.5), lambda: probe(model, [range(5, 20)])):
+        with pytest.raises(
+            UnsupportedModelError, match=r"makes attention by .*, which no temperature reaches and no probe"
+        ):
+            use()
     assert torch.equal(run(model), before)
 
 
