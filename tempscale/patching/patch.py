@@ -200,11 +200,14 @@ def patch(model: nn.Module, temperature: Schedule, *, layers: Layers | None = No
     """Divide every attention logit of a model by a temperature: softmax(S / temperature).
 
     S is the complete logit, the attention mask excepted. Active at once. Below 1 attention gets sharper, above 1 more
-    uniform; at 1 the model is bit-identical to the unpatched one. The sites are proved before the model is changed, on a
-    padded batch of two short texts and on one of 64 tokens: every logit and every output of attention must be, to the last
-    bit, what they are when the logits are divided inside softmax (`tempscale.patching.proof`), and there must be no
-    attention that cannot be seen (`tempscale.patching.survey`). So a patch without effect, or with half of it, cannot go
-    unnoticed, unless a model takes another way for longer texts alone.
+    uniform; at 1 the model is bit-identical to the unpatched one. Attention without softmax, such as linear attention, stays
+    as it is, and is no layer.
+
+    The sites are proved before the model is changed, on a padded batch of short texts and on texts of 64 and of 4 tokens:
+    every logit and every output of attention must be, to the last bit, what they are when the logits are divided inside
+    softmax (`tempscale.patching.proof`), and there must be no attention that cannot be seen (`tempscale.patching.survey`).
+    So a patch without effect, or with half of it, cannot go unnoticed. What cannot be proved so: code that takes another way
+    for longer texts alone, after many calls, or with gradients.
 
     Args:
         model: transformers model, or any module around one, such as a SentenceTransformer.

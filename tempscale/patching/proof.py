@@ -1,10 +1,10 @@
 """Prove that the sources of a model's logits are complete, before a temperature is put there.
 
-A small padded batch is run while every softmax and every call of torch's attention is recorded: in eager attention, and in
-the model's own. The proof temperatures are powers of four: floating-point numbers are divided by them, and by their roots,
-without rounding. So with the sources divided, every logit and every output must be, to the last bit, what it is when the
-logits themselves are divided. A missing bias, a second softmax that is no attention, an attention sink, a normalisation that
-undoes the factor, a gate made from the queries all show.
+A small padded batch, a long text and a very short one are run while every softmax and every call of torch's attention is
+recorded: in eager attention, and in the model's own. The proof temperatures are powers of four: floating-point numbers are
+divided by them, and by their roots, without rounding. So with the sources divided, every logit and every output must be, to
+the last bit, what it is when the logits themselves are divided. A missing bias, a second softmax that is no attention, an
+attention sink, a normalisation that undoes the factor, a gate made from the queries all show.
 
 Kernels that do not repeat themselves, or sum in another order for other factors, break the equality without any fault. So
 where it fails on an accelerator or in half precision, the same runs are made in float32 on the CPU; there it must hold, and
@@ -145,7 +145,7 @@ def _runs(recorder: Recorder, sites: list[Site], kind: Kind, implementations: li
     temperatures = {site.module: _proof_temperature(kind, index) for index, site in enumerate(sites)}
     rows = [{module: _on(batch, one) for module, one in temperatures.items()} for batch in recorder.batches]
     which = [(implementation, batch) for implementation in implementations for batch in range(len(rows))]
-    oracles = [recorder.run(implementation, rows[batch], batch) for implementation, batch in which]
+    oracles = [_oracle(recorder, implementation, rows[batch], batch) for implementation, batch in which]
     try:
         exchange(transformer, LengthAware)
         for site in sites:
@@ -159,6 +159,29 @@ def _runs(recorder: Recorder, sites: list[Site], kind: Kind, implementations: li
         _Runs(name, list(_seen(oracle, rows[batch])), list(_seen(run, {})), (oracle.outputs, run.outputs))
         for (name, batch), oracle, run in zip(which, oracles, divided, strict=True)
     ]
+
+
+def _oracle(
+    recorder: Recorder, implementation: str, temperatures: Mapping[nn.Module, float | torch.Tensor], batch: int
+) -> Recording:
+    """Run the model with the logits divided inside softmax.
+
+    Where the temperature differs between texts, the output of each text is that of a run in which all have its temperature:
+    attention may keep texts and heads in any order.
+    """
+    found = recorder.run(implementation, temperatures, batch)
+    by_text = {module: one for module, one in temperatures.items() if isinstance(one, torch.Tensor)}
+    if not by_text or "attention_mask" not in recorder.batches[batch]:
+        return found
+    rows = recorder.batches[batch]["attention_mask"].nonzero()[:, 0]
+    for number in sorted({value for one in by_text.values() for value in one.tolist()}):
+        uniform = recorder.run(implementation, {**temperatures, **dict.fromkeys(by_text, number)}, batch)
+        for module, temperature in by_text.items():
+            for output, alike in zip(found.outputs[module], uniform.outputs[module], strict=True):
+                if len(output) == len(rows):
+                    wanted = (temperature[rows] == number).to(output.device)
+                    output[wanted] = alike[wanted]
+    return found
 
 
 def _proof_temperature(kind: Kind, index: int) -> Temperature:
@@ -242,7 +265,7 @@ def _own_implementation(transformer: nn.Module) -> bool:
 
 def _compare_unseen(recorder: Recorder, sites: list[Site], here: list[_Runs]) -> None:
     """Raise UnsupportedModelError where attention in the model's own kernels, which show no logits, is not the oracle's."""
-    (oracle, _), _, (_, own), _ = (runs.outputs for runs in here)  # of the padded batch
+    oracle, own = here[0].outputs[0], here[len(recorder.batches)].outputs[1]  # of the padded batch
     seen = {one.module for one in here[-1].oracle}
     unseen = [site for site in sites if site.module not in seen]
     own_plain = Recording()

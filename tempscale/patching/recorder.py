@@ -24,8 +24,8 @@ from tempscale.patching.survey import Call, Survey, no_attention
 # A kernel that a user insists on may not take the padding of the probe; which one runs is no concern of a temperature.
 _KERNELS: list[SDPBackend] = [kernel for kernel in SDPBackend.__members__.values() if kernel is not SDPBackend.ERROR]
 
-# Tokens of the long text of a probe, or, for a model that has no room for it, of another short one.
-_LENGTHS = (64, 6)
+# The texts of a probe, in tokens: some that are padded to the longest, a long one alone, and a very short one.
+_PADDED, _LONG, _SHORT = (9, 6, 3), 64, 4
 
 # Implementations whose kernels are operators that a survey can look at.
 _SURVEYED = ("sdpa",)
@@ -118,7 +118,7 @@ def configurations(transformer: nn.Module) -> list[Any]:
 
 
 def probe_batches(transformer: Any) -> list[dict[str, Any]]:
-    """Return, on the CPU, a batch of two texts, one shorter and padded, and batches of one text that differ in length.
+    """Return, on the CPU, a padded batch of several short texts, and batches of one long text and of a shorter one.
 
     Raises:
         UnsupportedModelError: the model reads no tokens.
@@ -131,17 +131,18 @@ def probe_batches(transformer: Any) -> list[dict[str, Any]]:
             f"{type(transformer).__name__} reads {transformer.main_input_name} and no input_ids: pass a model of texts"
         )
     padding = getattr(config, "pad_token_id", None)
-    length = 8
+    further = 0
     if getattr(transformer, "attention_type", None) == "block_sparse":
         # Up to this length BigBird would switch itself, for good, to dense attention.
-        length += (5 + 2 * config.num_random_blocks) * config.block_size
+        further = (5 + 2 * config.num_random_blocks) * config.block_size
 
-    def batch(texts: int, tokens: int, last: int) -> dict[str, Any]:
+    def batch(*lengths: int) -> dict[str, Any]:
+        each = torch.tensor(lengths)[:, None] + further
         first_id = min(5, vocabulary - 1)  # beyond special tokens
-        ids = first_id + (11 * torch.arange(texts * tokens).reshape(texts, tokens)) % (vocabulary - first_id)
-        mask = torch.ones_like(ids)
-        mask[-1, last:] = 0
-        ids[-1, last:] = padding if isinstance(padding, int) and 0 <= padding < vocabulary else 0
+        ids = torch.arange(len(lengths) * int(each.max())).reshape(len(lengths), -1)
+        mask = (torch.arange(ids.shape[1]) < each).long()
+        ids = first_id + (11 * ids) % (vocabulary - first_id)
+        ids[mask == 0] = padding if isinstance(padding, int) and 0 <= padding < vocabulary else 0
         # The first token sees all others, for Longformer and its kin.
         first = torch.zeros_like(ids)
         first[:, 0] = 1
@@ -154,8 +155,10 @@ def probe_batches(transformer: Any) -> list[dict[str, Any]]:
         }
         return {**given, **({"use_cache": False} if "use_cache" in accepted else {})}
 
-    others = (length - 8 + tokens for tokens in _LENGTHS)
-    return [batch(2, length, length * 5 // 8), *(batch(1, tokens, tokens) for tokens in others)]
+    # Some count positions from beyond the padding, so that a few are not for tokens.
+    positions = getattr(config, "max_position_embeddings", None)
+    room = positions * 3 // 4 if isinstance(positions, int) and positions > 0 else _LONG
+    return [batch(*_PADDED), batch(min(_LONG, room)), batch(_SHORT)]
 
 
 @dataclass
@@ -173,7 +176,7 @@ class Recorder(TorchFunctionMode):
         UnsupportedModelError: the model cannot be run, or has attention of another make, which no temperature reaches.
 
     Attributes:
-        batches: padded batch of two texts, and one text of another length.
+        batches: padded batch of several texts, and texts of other lengths.
         plain: eager run of the model on the first batch, as it is now.
         others: modules with a softmax that is no attention, such as that of a router, and its number of dimensions.
     """
@@ -191,28 +194,24 @@ class Recorder(TorchFunctionMode):
         self._real = torch.ones(0)
         own = getattr(transformer.config, "_attn_implementation", "eager") or "eager"
         padded, *others = probe_batches(transformer)
-        surveys = self._surveys("eager", padded, others)
+        self.batches = [padded]
+        calls, at_other_lengths = self._surveyed("eager"), []
+        for batch in others:
+            self.batches.append(batch)
+            try:
+                at_other_lengths += self._surveyed("eager")
+            except UnsupportedModelError:  # a model may have no room for the long text, or take none so short
+                self.batches.pop()
+                if batch is others[-1] and len(self.batches) == 1:
+                    raise
         if own in _SURVEYED:
-            surveys += self._surveys(own, padded, self.batches[1:])
-        calls, at_another_length = ([call for survey in surveys[which::2] for call in survey] for which in (0, 1))
-        self.others = no_attention(calls, at_another_length)
-        refuse_hidden(transformer, (call for call in (*calls, *at_another_length) if call.kind not in self.others))
+            calls += self._surveyed(own, 0)
+            at_other_lengths += [call for batch in range(1, len(self.batches)) for call in self._surveyed(own, batch)]
+        self.others = no_attention(calls, at_other_lengths)
+        refuse_hidden(transformer, (call for call in (*calls, *at_other_lengths) if call.kind not in self.others))
         self.plain = self.run("eager")
 
-    def _surveys(self, implementation: str, padded: Any, others: list[Any]) -> list[list[Call]]:
-        """Run the model on the padded batch, and the first other one that it can read; these are `batches` then."""
-        self.batches = [padded]
-        surveys = [self._surveyed(implementation, 0)]
-        for other in others:
-            self.batches = [padded, other]
-            try:
-                return [*surveys, self._surveyed(implementation, 1)]
-            except UnsupportedModelError:
-                if other is others[-1]:
-                    raise
-        raise AssertionError("there is another batch")
-
-    def _surveyed(self, implementation: str, batch: int) -> list[Call]:
+    def _surveyed(self, implementation: str, batch: int = -1) -> list[Call]:
         with Survey(lambda: (self._stack[-1] if self._stack else None, self._inside)) as self._survey:
             self.run(implementation, batch=batch)
         calls, self._survey = self._survey.calls, None

@@ -167,6 +167,7 @@ def number_sources(module: nn.Module, transformer: Any) -> list[Source]:
         NumberSource(module, name, getattr(module, name))
         for name in names
         if isinstance(getattr(module, name, None), float)
+        and not isinstance(getattr(type(module), name, None), property)
     ]
     return [*found, *_tables(module, transformer)] if found else []
 

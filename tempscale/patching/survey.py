@@ -123,8 +123,8 @@ def _place(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def no_attention(calls: Sequence[Call], at_another_length: Sequence[Call]) -> set[tuple[nn.Module, int]]:
-    """Return the kinds of calls that are no attention, such as those of a router of experts, from runs at two lengths.
+def no_attention(calls: Sequence[Call], at_other_lengths: Sequence[Call]) -> set[tuple[nn.Module, int]]:
+    """Return the kinds of calls that are no attention, such as those of a router of experts, from runs at several lengths.
 
     Attention has batch, heads, queries and keys, or its weights are as many as there are tokens. With three dimensions
     it may also look at a fixed number of things, in windows or in a memory: then its rows are fixed too, or it averages.
@@ -133,7 +133,7 @@ def no_attention(calls: Sequence[Call], at_another_length: Sequence[Call]) -> se
     found = set()
     for run in runs:
         kind = run[0].kind
-        other = list(_by_kind(at_another_length, kind))
+        other = list(_by_kind(at_other_lengths, kind))
         fixed = {call.size for call in run} == {call.size for call in other}
         rows = [{call.shape[:-1] for call in some} for some in (run, other)]
         averages = any(call.averages for call in (*run, *other))
