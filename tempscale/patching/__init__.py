@@ -11,6 +11,6 @@ allows:
 
 Start with `patch.Patch.set_temperature`: it asks `proof` for the sites of a model and divides their sources. The modules
 build on each other in this order: `schedules` (temperatures), `layers` (which layers get them), `exchange` (modules that
-divide), `sources` (what the logits of a model are proportional to), `recorder` (one small run, watched), `proof` (are
-the sources complete?), `patch`, `fold` (into weights).
+divide), `sources` (what the logits of a model are proportional to), `survey` (which softmax is attention, seen below
+Python), `recorder` (a small run, watched), `proof` (are the sources complete?), `patch`, `fold` (into weights).
 """

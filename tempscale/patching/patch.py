@@ -207,7 +207,7 @@ def patch(model: nn.Module, temperature: Schedule, *, layers: Layers | None = No
     every logit and every output of attention must be, to the last bit, what they are when the logits are divided inside
     softmax (`tempscale.patching.proof`), and there must be no attention that cannot be seen (`tempscale.patching.survey`).
     So a patch without effect, or with half of it, cannot go unnoticed. What cannot be proved so: code that takes another way
-    for longer texts alone, after many calls, or with gradients.
+    for longer texts alone, after many calls, with gradients, or at some temperatures.
 
     Args:
         model: transformers model, or any module around one, such as a SentenceTransformer.

@@ -11,6 +11,7 @@ where it fails on an accelerator or in half precision, the same runs are made in
 on the device up to rounding.
 """
 
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -54,11 +55,14 @@ def find_sites(transformer: Any, kind: Kind, layers: RepeatableLayers = None) ->
     def first_proved(
         candidates: Iterator[Candidate], kind: Kind, where: list[int], eager_only: bool = False
     ) -> list[Site]:
+        failures = []
         for sources in candidates:
             sites = [Site(names[layer], layer, modules[layer], sources[layer]) for layer in where]
             failure = prove(recorder, sites, kind, eager_only=eager_only)
             if failure is None:
                 return sites
+            failures.append((not all(site.sources for site in sites), failure))
+        _, failure = min(failures, key=operator.itemgetter(0))  # of sources that were tried, if there were any
         bound = next((name for name, module in transformer.named_modules() if "forward" in vars(module)), None)
         if any(getattr(module, "sinks", None) is not None for module in modules):
             failure = f"its attention has sinks, logits that no query makes ({failure})"
@@ -141,16 +145,24 @@ class _Runs(NamedTuple):
 
 def _runs(recorder: Recorder, sites: list[Site], kind: Kind, implementations: list[str]) -> list[_Runs]:
     """Run the model both ways in each implementation; afterwards it is as it was."""
-    transformer = recorder.transformer
-    temperatures = {site.module: _proof_temperature(kind, index) for index, site in enumerate(sites)}
-    rows = [{module: _on(batch, one) for module, one in temperatures.items()} for batch in recorder.batches]
-    which = [(implementation, batch) for implementation in implementations for batch in range(len(rows))]
+    transformer, batches = recorder.transformer, recorder.batches
+    temperatures = [
+        {site.module: _proof_temperature(kind, index, number) for index, site in enumerate(sites)}
+        for number in range(len(batches))
+    ]
+    rows = [
+        {module: _on(batch, one) for module, one in each.items()}
+        for batch, each in zip(batches, temperatures, strict=True)
+    ]
+    which = [(implementation, batch) for implementation in implementations for batch in range(len(batches))]
     oracles = [_oracle(recorder, implementation, rows[batch], batch) for implementation, batch in which]
+    divided = []
     try:
         exchange(transformer, LengthAware)
-        for site in sites:
-            site.set(temperatures[site.module])
-        divided = [recorder.run(implementation, batch=batch) for implementation, batch in which]
+        for implementation, batch in which:
+            for site in sites:
+                site.set(temperatures[batch][site.module])
+            divided.append(recorder.run(implementation, batch=batch))
     finally:
         for site in sites:
             site.restore()
@@ -184,9 +196,11 @@ def _oracle(
     return found
 
 
-def _proof_temperature(kind: Kind, index: int) -> Temperature:
-    """Return powers of four that differ wherever a kind of temperature may differ."""
-    return _by_length if kind == "per sequence" else 4.0 if kind == "per layer" and index % 2 else 0.25
+def _proof_temperature(kind: Kind, site: int, batch: int) -> Temperature:
+    """Return powers of four that differ wherever a kind of temperature may differ, and from batch to batch."""
+    if kind == "per sequence":
+        return _by_length
+    return 0.25 if (batch + (site if kind == "per layer" else 0)) % 2 == 0 else 4.0
 
 
 def _by_length(lengths: torch.Tensor) -> torch.Tensor:

@@ -195,11 +195,11 @@ class Recorder(TorchFunctionMode):
         own = getattr(transformer.config, "_attn_implementation", "eager") or "eager"
         padded, *others = probe_batches(transformer)
         self.batches = [padded]
-        calls, at_other_lengths = self._surveyed("eager"), []
+        calls, at_other_lengths = self._surveyed("eager", 0), []
         for batch in others:
             self.batches.append(batch)
             try:
-                at_other_lengths += self._surveyed("eager")
+                at_other_lengths += self._surveyed("eager", len(self.batches) - 1)
             except UnsupportedModelError:  # a model may have no room for the long text, or take none so short
                 self.batches.pop()
                 if batch is others[-1] and len(self.batches) == 1:
@@ -211,7 +211,7 @@ class Recorder(TorchFunctionMode):
         refuse_hidden(transformer, (call for call in (*calls, *at_other_lengths) if call.kind not in self.others))
         self.plain = self.run("eager")
 
-    def _surveyed(self, implementation: str, batch: int = -1) -> list[Call]:
+    def _surveyed(self, implementation: str, batch: int) -> list[Call]:
         with Survey(lambda: (self._stack[-1] if self._stack else None, self._inside)) as self._survey:
             self.run(implementation, batch=batch)
         calls, self._survey = self._survey.calls, None

@@ -125,7 +125,7 @@ class PerLayer(Layered):
             from the end) to temperatures, all others keeping 1. A temperature is a number, or a function of lengths.
 
     Raises:
-        ValueError: a number that is not finite and positive.
+        ValueError: a number outside 0.001 to 1000.
 
     >>> PerLayer({-1: 0.8}).per_layer(6)
     [1.0, 1.0, 1.0, 1.0, 1.0, 0.8]

@@ -398,7 +398,7 @@ def test_an_implementation_without_softmax_under_a_temperature_inside_softmax_is
     with patch(model, LogLength(4)):
         model.config._attn_implementation = "tempscale_test_average"
         with pytest.raises(
-            RuntimeError, match="Gemma2Attention called neither softmax nor scaled_dot_product_attention"
+            RuntimeError, match=r"Gemma2Model was changed while patched, and its temperature has no place"
         ):
             run(model)
     model.config._attn_implementation = "tempscale_test_average"
@@ -481,7 +481,7 @@ class Opaque(nn.Module):
             Architecture(
                 "GPT-OSS, attention sinks", "GptOssModel", "", {**DECODER, "num_local_experts": 4, "rope_scaling": None}
             ),
-            "GptOssModel: its attention has sinks, logits that no query makes .with its q_proj divided, a softmax of GptOss",
+            "GptOssModel: its attention has sinks, logits that no query makes .with its scaling divided, a softmax of GptOss",
         ),
         (
             Architecture("I-BERT, integers", "IBertModel", ""),

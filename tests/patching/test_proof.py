@@ -48,12 +48,12 @@ class HalfOfTheHeads:
     attribute = "half"
 
     def __init__(self, weight):
-        self.weight = weight
+        self.weight, self.before = weight, weight.detach().clone()
 
     def set(self, temperature):
-        self.before = self.weight.detach().clone()
         with torch.no_grad():
-            self.weight[: len(self.weight) // 2] /= temperature
+            half = len(self.weight) // 2
+            self.weight[:half] = self.before[:half] / temperature
 
     def restore(self):
         with torch.no_grad():
