@@ -9,7 +9,8 @@ import typer
 from tempscale.cli.compare import compare
 from tempscale.cli.diagnose import diagnose
 from tempscale.cli.evaluate import evaluate
-from tempscale.cli.shared import Model, exit_on_user_error, wrong_argument
+from tempscale.cli.samples import samples
+from tempscale.cli.shared import Commands, Model, exit_on_user_error, wrong_argument
 from tempscale.cli.spectrum import spectrum
 from tempscale.evaluation.identity import versions
 from tempscale.files import check_new_folder, new_folder
@@ -18,7 +19,13 @@ from tempscale.patching.fold import fold as fold_weights
 from tempscale.patching.patch import patch
 from tempscale.patching.schedules import check_number
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="What goes wrong is said in one sentence; TEMPSCALE_TRACEBACK=1 in the environment shows its traceback.",
+)
 
 
 def _print_versions(wanted: bool) -> None:
@@ -37,7 +44,7 @@ def main(
     """Length collapse of text embeddings, and TempScale."""
 
 
-for command in (diagnose, spectrum, evaluate, compare):
+for command in (samples, diagnose, spectrum, evaluate, compare):
     app.command()(command)
 
 
@@ -65,6 +72,6 @@ def fold(
             loaded.save_pretrained(str(folder))
         difference = np.abs(load_model(str(out)).encode(texts) - patched).max()
     typer.echo(
-        f"{out}: temperature {temperature:g} in {layers} layers of {type(loaded[0].auto_model).__name__}; "
+        f"{out}: temperature {temperature!r} in {layers} layers of {type(loaded[0].auto_model).__name__}; "
         f"loaded again, its embeddings differ from the patched model's by {difference:.1e} at most."
     )

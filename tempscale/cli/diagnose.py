@@ -5,9 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tempscale.cli.shared import Column, Model, exit_on_user_error, given_texts, parse_numbers, wrong_argument
+from tempscale.cli.shared import (
+    Column,
+    Encoding,
+    Model,
+    Texts,
+    exit_on_user_error,
+    given_texts,
+    schedules,
+    table_console,
+    wrong_argument,
+)
 from tempscale.files import check_new_folder, new_folder
-from tempscale.patching.schedules import check_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,31 +27,33 @@ _PACKAGES = ("numpy", "pandas", "scipy", "sklearn")
 
 def diagnose(
     model: Model,
-    texts: Annotated[
-        str, typer.Option(help="docstrings (of scientific packages), or a file: .txt, .csv, .tsv or .jsonl.")
-    ] = "docstrings",
+    texts: Texts = "docstrings",
     column: Column = None,
-    temperatures: Annotated[str, typer.Option(help="Temperatures of all layers, compared with 1.")] = "1.0,0.9,0.8",
+    encoding: Encoding = None,
+    temperatures: Annotated[
+        str, typer.Option(help="Numbers or schedules, such as 'LogLength(64)', compared with 1.")
+    ] = "1.0,0.9,0.8",
     out: Annotated[Path | None, typer.Option(help="New folder for report.html and the data as CSV.")] = None,
 ) -> None:
     """Say whether a model's embeddings collapse with length, how much of it is pooling, and what a temperature changes.
 
     Up to 100 texts are cut to 16, 32, 64, ... tokens, so that only the length differs. At least 40 different texts of 64
-    tokens are needed; everything longer gives more.
+    tokens are needed; everything longer gives more. It warns of texts that all begin alike, and of texts that the tokenizer
+    cannot read.
     """
-    taus = parse_numbers("--temperatures", temperatures, float, check_number)
+    taus = schedules(temperatures)
     try:
         if out is not None:
             check_new_folder(out)
     except ValueError as error:
         wrong_argument(f"--out: {error}")
-    found_texts = given_texts(texts, column, _PACKAGES)
+    found_texts = given_texts(texts, column, _PACKAGES, encoding)
 
     from rich.console import Console
     from rich.progress import Progress
 
     from tempscale.embeddings import diagnosis
-    from tempscale.embeddings.diagnosis_page import html, measures_as_text, verdict
+    from tempscale.embeddings.diagnosis_page import changes_as_text, html, verdict
     from tempscale.evaluation.identity import provenance
     from tempscale.files import write_table
     from tempscale.models import load_model
@@ -55,10 +66,10 @@ def diagnose(
             found = diagnosis.diagnose(
                 loaded, found_texts, taus, progress=lambda share: progress.update(task, completed=share)
             )
-        console = Console()
-        for sentence in verdict(found):
+        console = table_console()
+        for sentence in [*(f"Warning: {sentence}" for sentence in found.warnings), *verdict(found)]:
             console.print(sentence, markup=False, highlight=False)
-        console.print(_rendered(measures_as_text(found.cut), f"The same {len(found.texts)} texts, cut; tokens"))
+        console.print(_rendered(changes_as_text(found.cut), f"The same {len(found.texts)} texts, cut"))
         if out is not None:
             about = provenance(model, loaded, found.texts)
             with new_folder(out) as folder:
@@ -78,6 +89,5 @@ def _rendered(cells: "pd.DataFrame", title: str) -> Any:
     for number, heading in enumerate(cells):
         table.add_column(str(heading), justify="right" if number else "left")
     for row in cells.to_numpy():
-        # The interval below its value, so that six lengths fit on a terminal.
-        table.add_row(*(escape(cell.replace(" [", "\n[", 1).replace(", p", "\np")) for cell in row))
+        table.add_row(*map(escape, row))
     return table

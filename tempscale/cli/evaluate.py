@@ -1,13 +1,20 @@
 """`tempscale evaluate`: MTEB tasks at several temperatures, into a resumable folder."""
 
-import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tempscale.cli.shared import Model, exit_on_user_error, schedules, table_console, wrong_argument
+from tempscale.cli.shared import (
+    Model,
+    exit_on_user_error,
+    schedules,
+    score,
+    table_console,
+    warnings_on_stderr,
+    wrong_argument,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +40,9 @@ def evaluate(
     tasks: Annotated[
         str,
         typer.Option(
-            help="MTEB tasks or benchmarks: 'STS12,SciFact', 'LongEmbed', 'MTEB(eng, v1)'; or a file of your own with "
-            "the columns query and document: mine.csv."
+            help="MTEB tasks or benchmarks: 'STS12,SciFact', 'LongEmbed', 'MTEB(eng, v1)'; subsets of a task: "
+            "'AmazonCounterfactualClassification(en,de)'; or a file of your own with the columns query and document: "
+            "mine.csv, .tsv, .json, .jsonl or .parquet, also .gz; - is stdin."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results; call again with it to resume.")],
@@ -46,8 +54,29 @@ def evaluate(
     ] = "all",
     apply_to: Annotated[Side, typer.Option(help="Sides of a task that get it; the others keep 1.")] = Side.both,
     data_dir: Annotated[
-        Path | None, typer.Option(envvar="TEMPSCALE_DATA", help="A folder for each task; others come from the hub.")
+        Path | None,
+        typer.Option(
+            envvar="TEMPSCALE_DATA",
+            help="Folder with a folder for each task, STS12 or mteb/sts12-sts, that holds the files of the hub's data set; "
+            "other tasks come from the hub.",
+        ),
     ] = None,
+    query_column: Annotated[
+        str | None, typer.Option(help="Column or key of the queries in a file of your own; query by default.")
+    ] = None,
+    document_column: Annotated[
+        str | None, typer.Option(help="Column or key of the documents; document by default.")
+    ] = None,
+    relevance_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column or key of grades, 0 (not relevant), 1, 2, ...; relevance by default, if there is one."
+        ),
+    ] = None,
+    documents: Annotated[
+        str | None, typer.Option(help="File of more documents to choose from, besides those of your own file.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of your own files; found out by default.")] = None,
     max_seq_length: Annotated[
         int | None, typer.Option(help="Length in tokens at which texts are cut; else the model's.")
     ] = None,
@@ -72,17 +101,24 @@ def evaluate(
     from tempscale.evaluation.evaluate import PlanError
     from tempscale.evaluation.evaluate import evaluate as evaluate_tasks
     from tempscale.evaluation.identity import command_line
-    from tempscale.evaluation.tasks import split_names
 
+    names = _named(
+        tasks,
+        engine,
+        query=query_column,
+        document=document_column,
+        relevance=relevance_column,
+        documents=documents,
+        encoding=encoding,
+    )
     taus = schedules(temperatures)
     if address is not None and engine is not Engine.ray:
         wrong_argument(f"--address {address!r} is for --engine ray")
-    with exit_on_user_error(), warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: typer.echo(f"tempscale: {message}", err=True)
+    with exit_on_user_error(), warnings_on_stderr():
         try:
             table = evaluate_tasks(
                 model,
-                split_names(tasks),
+                names,
                 taus,
                 out=out,
                 layers=layers,
@@ -102,6 +138,22 @@ def evaluate(
     typer.echo(f"Wrote {out / 'results.sqlite'} and {out / 'mteb'}", err=True)
 
 
+def _named(tasks: str, engine: Engine, **options: str | None) -> list[str]:
+    """Return the names of --tasks, files of pairs with how they are read, or exit with one sentence."""
+    from tempscale.evaluation.pair_files import PairFile, is_pair_file
+    from tempscale.evaluation.tasks import split_names
+
+    names = split_names(tasks)
+    files = [name for name in names if is_pair_file(name)]
+    for name, value in options.items():
+        if value is not None and not files:
+            option = name if name in ("documents", "encoding") else f"{name}-column"
+            wrong_argument(f"--{option} {value!r} is for a file of your own: name one with --tasks")
+    if "-" in files and engine is Engine.ray:
+        wrong_argument("--tasks -: the workers of a Ray cluster cannot read this stdin; name a file")
+    return [PairFile(name, **options) if name in files else name for name in names]
+
+
 def _print_scores(table: "pd.DataFrame") -> None:
     """Print the main scores, a row for each part of a task and a column for each temperature."""
     from rich.markup import escape
@@ -116,5 +168,5 @@ def _print_scores(table: "pd.DataFrame") -> None:
     parts = ["task", "split", "subset", "metric"]
     scores = table.set_index([*parts, "temperature"]).main_score
     for part in table[parts].drop_duplicates().itertuples(index=False):
-        shown.add_row(*part, *(f"{scores[(*part, temperature)]:.4f}" for temperature in temperatures))
+        shown.add_row(*part, *(score(scores[(*part, temperature)]) for temperature in temperatures))
     table_console().print(shown)

@@ -1,7 +1,6 @@
 """`tempscale spectrum`: the filter rates of a model's heads, by layer, length and temperature."""
 
 import random
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,11 +9,14 @@ import typer
 
 from tempscale.cli.shared import (
     Column,
+    Encoding,
     Model,
+    Texts,
     exit_on_user_error,
     given_texts,
     parse_numbers,
     schedules,
+    warnings_on_stderr,
     wrong_argument,
 )
 from tempscale.files import check_can_be_made
@@ -32,10 +34,9 @@ _TEXTS = 16
 
 def spectrum(
     model: Model,
-    texts: Annotated[
-        str, typer.Option(help="docstrings (of numpy and scipy), or a file: .txt, .csv, .tsv or .jsonl.")
-    ] = "docstrings",
+    texts: Texts = "docstrings",
     column: Column = None,
+    encoding: Encoding = None,
     lengths: Annotated[str, typer.Option(help="Lengths in tokens to which the texts are cut.")] = "16,64,256",
     temperatures: Annotated[
         str, typer.Option(help="Numbers, or schedules: 'LogLength(64)', 'PerLayer({-1: 0.8})', a file of RateMatched.")
@@ -55,7 +56,7 @@ def spectrum(
     taus = schedules(temperatures)
     _check_folder(out)
     _check_match(match_length, sizes, out)
-    found = given_texts(texts, column, ("numpy", "scipy"))
+    found = given_texts(texts, column, ("numpy", "scipy"), encoding)
 
     import pandas as pd
     from rich.console import Console
@@ -210,8 +211,7 @@ def _match(
     from rich.progress import Progress
 
     longer = [tokens for tokens in lengths if tokens > reference_length]
-    with Progress(console=Console(stderr=True)) as progress, warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: typer.echo(f"tempscale: {message}", err=True)
+    with Progress(console=Console(stderr=True)) as progress, warnings_on_stderr():
         task = progress.add_task(f"Matching {reference_length} tokens", total=1.0)
         found = RateMatched.measure(
             model,

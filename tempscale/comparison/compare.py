@@ -1,11 +1,12 @@
 """Does a temperature help? Paired differences to a baseline from a store of results: per task, by length, overall."""
 
+import itertools
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from tempscale.comparison.matching import (
     ChoiceError,
     OnlyBaselineError,
     cells,
+    different_versions,
+    listing,
+    newest,
     select_model,
     select_tasks,
 )
@@ -33,19 +37,61 @@ MIN_ITEMS = 10
 
 @dataclass(frozen=True, eq=False)  # the same result, not an equal one
 class Result:
-    """A setting against the baseline: on a task, on some of its items, or on average."""
+    """A setting against the baseline: on a task, on some of its items, or on average; NaN is what is not known."""
 
     setting: Setting
     items: int
     baseline: float
     difference: float
-    sample: Paired | None
+    low: float = np.nan
+    high: float = np.nan
+    p: float = np.nan
     task: str = ""
     split: str = ""
     subset: str = ""
     metric: str = ""
     tokens: str = ""
     choice: str = ""
+    data_hash: str = ""
+    cut: float = np.nan
+    prompts: str = ""
+
+
+@dataclass
+class Task:
+    """What was found on a task, on one state of its data.
+
+    Attributes:
+        whole: results on the task.
+        parts: results on its splits and subsets, where there are several.
+        lengths: results on bins of length.
+        sampled: settings with intervals on the whole task, in the order of the columns of `sample`.
+        sample: what resampling says about them.
+        incomplete: settings that lack parts, for people.
+        bins: number of length bins.
+        missing: number of those without results.
+    """
+
+    name: str
+    is_newest: bool
+    whole: list[Result] = field(default_factory=list)
+    parts: list[Result] = field(default_factory=list)
+    lengths: list[Result] = field(default_factory=list)
+    sampled: list[Setting] = field(default_factory=list)
+    sample: Paired | None = None
+    incomplete: list[str] = field(default_factory=list)
+    bins: int = 0
+    missing: int = 0
+
+    def result(self, setting: Setting) -> Result:
+        """Return the result of a setting on the task."""
+        return next(result for result in self.whole if result.setting == setting)
+
+    def sample_of(self, settings: Sequence[Setting]) -> Paired:
+        """Return what resampling says about some of the settings that have intervals."""
+        assert self.sample is not None
+        columns = [self.sampled.index(setting) for setting in settings]
+        return self.sample if columns == list(range(len(self.sampled))) else self.sample.select(columns)
 
 
 COLUMNS = [
@@ -74,6 +120,9 @@ COLUMNS = [
     "p_holm",
     "model_hash",
     "against",
+    "data_hash",
+    "cut",
+    "prompts",
 ]
 
 
@@ -87,6 +136,8 @@ def compare(
     bins: int | Sequence[float] = 4,
     resamples: int = 4000,
     seed: int = 0,
+    versions: Literal["newest", "all"] = "newest",
+    lengths: bool = True,
 ) -> "pd.DataFrame":
     """Compare every setting in a store with the baseline temperature, on the same items.
 
@@ -106,9 +157,14 @@ def compare(
         bins: number of length bins with about equally many items of each task, or inner edges in tokens: [128, 512].
         resamples: number of resamples, of the bootstrap and of the randomisation.
         seed: seed of both. Each task has a stream of its own, whatever else the store holds.
+        versions: what to do where the data of a task, or a model, changed under one name: compare on the "newest" alone,
+            which is what was measured last, or on "all", each by itself and told apart by `data_hash` and `model_hash`.
+            Means over tasks take the newest of a model's data in any case.
+        lengths: whether to compare by length, too, which takes most of the time.
 
     Returns:
-        One row for each comparison; `difference` is score minus baseline, in the units of the score. The scopes are
+        One row for each comparison; `difference` is score minus baseline, in the units of the score, `cut` the share of
+        texts that were cut at max_seq_length, and `prompts` what was put in front of them, as JSON. The scopes are
 
         - "task", a setting on a task, the mean over its splits and subsets; `p_holm` corrects over a setting's tasks;
         - "part", one split and subset of a task that has several; `p_holm` corrects over the parts of a setting;
@@ -120,188 +176,324 @@ def compare(
           and p-value repeat the choice in every resample (`tempscale.comparison.held_out`).
 
         A task without scores of items, or with fewer than ten, has a difference but no interval, and no share in the last
-        three. `half_width` is about the smallest difference that the items can tell from none.
+        three; nor has one whose score is not defined, which has no difference either. `half_width` is about the smallest
+        difference that the items can tell from none.
 
     Raises:
         FileNotFoundError: no results in the folder.
         ChoiceError: a task or a model that the store does not have, or several baselines of `against` for one task.
-        ValueError: nothing at the baseline temperature, nothing but it, or different items under the same data.
+        ValueError: nothing at the baseline temperature, nothing but it, different items under the same data, or `versions`
+            of another name.
 
     Warns:
-        UserWarning: tasks without a baseline, settings without some parts of a task, or settings that lack tasks of the
-            held-out comparison; they are left out.
+        UserWarning: one sentence each about what is left out (tasks without a baseline, older states of a name, units that
+            were altered, settings that lack parts or tasks, lengths with too few items), about scores that are not
+            defined, and about packages that differ.
     """
     import pandas as pd
 
-    with Store(out, create=False) as store:
-        units = store.units()
-        if units.empty:
-            raise ValueError(f"no finished results in {out}: run tempscale evaluate first")
-        units = select_tasks(units, tasks)
-        other = None if against is None else select_model(units, against)
-        rows: list[dict[str, Any]] = []
-        problems: list[str] = []
-        for _, group in units.groupby(MODEL, sort=False):
-            model = {name: group[name].iloc[0] for name in MODEL}
-            base = None if model["model"] == against else other
-            try:
-                matched = list(cells(store, group, float(baseline), base))
-            except ChoiceError:
-                raise
-            except ValueError as error:
-                # A model may be there only to be compared against.
-                if model["model"] != against or not isinstance(error, OnlyBaselineError):
-                    problems.append(str(error))
-                continue
-            results = [result for cell in matched for result in _results(cell, bins, resamples, seed)]
-            model["against"] = model["model"] if base is None else against
-            rows += [model | row for row in _compare(results, repr(float(baseline)), confidence)]
-    if not rows:
-        raise ValueError(problems[0] if problems else f"no task in {out} has both a baseline and another temperature")
-    for problem in problems:
-        warnings.warn(f"left out: {problem}", stacklevel=2)
+    if versions not in ("newest", "all"):
+        raise ValueError(f"versions must be 'newest' or 'all', not {versions!r}")
+    notes: list[str] = []
+    rows: list[dict[str, Any]] = []
+    how = _How(confidence, bins, resamples, seed, lengths)
+    try:
+        # All units are read, to see whether they were altered, and then their items.
+        with Store(out, create=False, keep_items=True) as store:
+            units = select_tasks(_units(store, out, notes), tasks)
+            if versions == "newest":
+                units = newest(units, notes)
+            rows += _all_rows(store, units, against, float(baseline), how, notes)
+    finally:
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _compare(results: list[Result], baseline: str, confidence: float) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one model."""
-    whole = [result for result in results if not result.tokens]
-    on_tasks = _by_task(whole)
-    tasks: dict[str, dict[Setting, Result]] = {}
-    for result in on_tasks:
-        if result.sample:
-            tasks.setdefault(result.task, {})[result.setting] = result
-    settings = list(dict.fromkeys(setting for of_task in tasks.values() for setting in of_task))
-    overall = [_average([of_task[s] for of_task in tasks.values() if s in of_task], s) for s in settings]
-    yield from _rows("task", on_tasks, confidence)
-    yield from _rows("part", [result for result in whole if result not in on_tasks], confidence)
-    yield from _rows("length", [result for result in results if result.tokens], confidence)
-    yield from _rows("overall", overall, confidence, one_family=True)
-    complete = [setting for setting in settings if all(setting in of_task for of_task in tasks.values())]
-    if len(complete) < len(settings):
-        warnings.warn(
-            f"{len(settings) - len(complete)} of {len(settings)} settings lack some of the {len(tasks)} tasks, and are "
-            "left out of the held-out comparison",
-            stacklevel=3,
+@dataclass(frozen=True)
+class _How:
+    """How to resample; as the arguments of `compare`."""
+
+    confidence: float
+    bins: int | Sequence[float]
+    resamples: int
+    seed: int
+    lengths: bool
+
+
+def _units(store: Store, out: str | Path, notes: list[str]) -> "pd.DataFrame":
+    """Return the units of a store, and note those that were altered."""
+    units = store.units()
+    if number := len(store.altered):
+        names = listing(list(store.altered.values()))
+        was, is_left = ("unit was", "is left") if number == 1 else ("units were", "are left")
+        notes.append(f"{number} {was} altered since ({names}), and {is_left} out: run evaluate again")
+    if units.empty:
+        raise ValueError(f"no finished results in {out}: run tempscale evaluate first")
+    return units
+
+
+def _all_rows(
+    store: Store, units: "pd.DataFrame", against: str | None, baseline: float, how: _How, notes: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of all models."""
+    other = None if against is None else select_model(units, against)
+    if differing := different_versions(units):
+        notes.append(differing)
+    problems: list[str] = []
+    tasks: list[Task] = []
+    for _, group in units.groupby(MODEL, sort=False):
+        model = {name: group[name].iloc[0] for name in MODEL}
+        base = None if model["model"] == against else other
+        data = group.groupby("task").data_hash.last()
+        try:
+            matched = cells(store, group, baseline, base, notes)
+            by_task = itertools.groupby(matched, key=lambda cell: (cell.task, cell.data_hash))
+            of_model = [_task(name, list(parts), data[name] == state, how) for (name, state), parts in by_task]
+        except ChoiceError:
+            raise
+        except ValueError as error:
+            # A model may be there only to be compared against.
+            if model["model"] != against or not isinstance(error, OnlyBaselineError):
+                problems.append(str(error))
+            continue
+        model["against"] = model["model"] if base is None else against
+        for row in _model_rows(of_model, repr(baseline), how.confidence, notes):
+            yield model | row
+        tasks += of_model
+    if not tasks:
+        raise ValueError(
+            problems[0] if problems else f"no task in {store.path.parent} has both a baseline and another temperature"
         )
-    if len(tasks) > 1 and complete:
-        held_out = list(_held_out(tasks, complete, Setting(baseline, "all", "both")))
-        yield from _rows("held-out", held_out[:-1], confidence, one_family=True)
-        yield from _rows("held-out overall", held_out[-1:], confidence)
+    notes += [f"left out: {problem}" for problem in problems]
+    notes += _notes(tasks)
+
+
+def _notes(tasks: Sequence[Task]) -> Iterator[str]:
+    """Yield a sentence for each kind of result that is missing."""
+    if incomplete := [name for task in tasks for name in task.incomplete]:
+        yield f"without a mean over the splits and subsets of a task, for lack of some: {listing(incomplete)}"
+    if undefined := [
+        f"{task.name} at {result.setting.label}"
+        for task in tasks
+        for result in task.whole
+        if np.isnan(result.difference)
+    ]:
+        yield (
+            f"not defined, and left out of the means over tasks: {listing(undefined)}; the score of the setting or of its "
+            "baseline is NaN, as where all gold scores are equal"
+        )
+    if short := [f"{task.name} ({task.missing} of {task.bins})" for task in tasks if task.missing]:
+        yield (
+            f"lengths without a row: {listing(list(dict.fromkeys(short)))}; they have fewer than {MIN_ITEMS} items, or "
+            "clusters of them, or nothing to rank"
+        )
+
+
+def _model_rows(tasks: Sequence[Task], baseline: str, confidence: float, notes: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one model."""
+    yield from _rows("task", [result for task in tasks for result in task.whole])
+    yield from _rows("part", [result for task in tasks for result in task.parts])
+    yield from _rows("length", [result for task in tasks for result in task.lengths])
+    sampled = [task for task in tasks if task.sample and task.is_newest]
+    settings = list(dict.fromkeys(setting for task in sampled for setting in task.sampled))
+    overall = [
+        _average([task.result(setting) for task in having], [task.sample_of([setting]) for task in having], confidence)
+        for setting in settings
+        if (having := [task for task in sampled if setting in task.sampled])
+    ]
+    yield from _rows("overall", overall, one_family=True)
+    complete = [setting for setting in settings if all(setting in task.sampled for task in sampled)]
+    if len(complete) < len(settings):
+        notes.append(
+            f"{len(settings) - len(complete)} of {len(settings)} settings lack some of the {len(sampled)} tasks, and are "
+            "left out of the held-out comparison"
+        )
+    if len(sampled) > 1 and complete:
+        *held_out, mean = _held_out(sampled, complete, Setting(baseline, "all", "both"), confidence)
+        yield from _rows("held-out", held_out, one_family=True)
+        yield from _rows("held-out overall", [mean])
 
 
 def _held_out(
-    tasks: dict[str, dict[Setting, Result]], settings: Sequence[Setting], baseline: Setting
+    tasks: Sequence[Task], settings: Sequence[Setting], baseline: Setting, confidence: float
 ) -> Iterator[Result]:
     """Yield for each task the result of the setting that is best on the others, and last their mean."""
-    joined = [Paired.join([sample for s in settings if (sample := of_task[s].sample)]) for of_task in tasks.values()]
-    choices, mean = leave_one_task_out(joined)
-    for of_task, sample, choice in zip(tasks.values(), joined, choices, strict=True):
-        result = of_task[settings[choice]]
+    choices, mean = leave_one_task_out([task.sample_of(settings) for task in tasks])
+    for task, choice in zip(tasks, choices, strict=True):
+        result = task.result(settings[choice])
         if choice < 0:
-            same = np.zeros((len(sample.bootstrap), 1))
-            nothing = Paired(result.baseline, np.zeros(1), same, same)
-            result = replace(result, setting=baseline, difference=0.0, sample=nothing)
+            result = replace(result, setting=baseline, difference=0.0, low=0.0, high=0.0, p=1.0)
         yield replace(result, choice="setting" if choice >= 0 else "baseline")
-    items = sum(of_task[settings[0]].items for of_task in tasks.values())
-    yield Result(Setting("", "", ""), items, mean.baseline, mean.difference.item(), mean, choice="each")
+    items = sum(task.result(settings[0]).items for task in tasks)
+    low, high, p = _uncertainty(mean, confidence)[0]
+    yield Result(Setting("", "", ""), items, mean.baseline, mean.difference.item(), low, high, p, choice="each")
 
 
-def _rows(
-    scope: str, results: Sequence[Result], confidence: float, *, one_family: bool = False
-) -> Iterator[dict[str, Any]]:
+def _rows(scope: str, results: Sequence[Result], *, one_family: bool = False) -> Iterator[dict[str, Any]]:
     """Yield results as rows, with Holm's correction over those of a setting, or over all."""
-    p = np.array([result.sample.p_value().item() if result.sample else np.nan for result in results])
-    p_holm = p.copy()
-    family = np.array(["" if one_family else str(result.setting) for result in results])
-    for name in np.unique(family):
-        members = (family == name) & ~np.isnan(p)
-        p_holm[members] = holm(p[members])
-    for result, *of_result in zip(results, p, p_holm, strict=True):
-        low = high = np.nan
-        if result.sample:
-            _, low, high = (bound.item() for bound in result.sample.interval(confidence))
+    p_holm = np.array([result.p for result in results])
+    families: dict[Setting | None, list[int]] = {}
+    for number, result in enumerate(results):
+        if not np.isnan(result.p):
+            families.setdefault(None if one_family else result.setting, []).append(number)
+    for members in families.values():
+        p_holm[members] = holm(p_holm[members])
+    for result, corrected in zip(results, p_holm.tolist(), strict=True):
+        values = {name: value for name, value in vars(result).items() if name != "setting"}
         yield {
             "scope": scope,
-            **{name: getattr(result, name) for name in ("task", "split", "subset", "metric", "tokens", "items")},
+            **values,
             **result.setting._asdict(),
-            "choice": result.choice,
-            "baseline": result.baseline,
             "score": result.baseline + result.difference,
-            "difference": result.difference,
-            "low": low,
-            "high": high,
-            "half_width": (high - low) / 2,
-            **dict(zip(("p", "p_holm"), of_result, strict=True)),
+            "half_width": (result.high - result.low) / 2,
+            "p_holm": corrected,
         }
 
 
-def _results(cell: Cell, bins: int | Sequence[float], resamples: int, seed: int) -> Iterator[Result]:
-    """Yield the results of a cell's settings on all its items, then on those of each length bin."""
-    names = (cell.task, cell.split, cell.subset)
+def _task(name: str, parts: Sequence[Cell], is_newest: bool, how: _How) -> Task:
+    """Compare on the parts of a task, its splits and subsets, and on their mean."""
+    task = Task(name, is_newest)
+    found: dict[Setting, list[tuple[Result, Paired | None]]] = {}
+    for cell in parts:
+        for result, sample in _whole(cell, how):
+            found.setdefault(result.setting, []).append((result, sample))
+        if how.lengths:
+            bins = _length_bins(cell.tokens, how.bins)
+            of_bins = [list(_of_length(cell, number, *one, how)) for number, one in enumerate(bins, start=1)]
+            task.lengths += itertools.chain(*of_bins)
+            task.bins += len(bins)
+            task.missing += sum(not results for results in of_bins)
+    number = len({(cell.split, cell.subset) for cell in parts})
+    samples = []
+    for setting, of_setting in found.items():
+        results, (*of_parts,) = zip(*of_setting, strict=True)
+        if number > 1:
+            task.parts += results
+        if len(results) < number:
+            task.incomplete.append(f"{setting.label} on {name} ({len(results)} of {number})")
+            continue
+        one, sample = results[0], of_parts[0]
+        if number > 1:
+            one = replace(_average(results, of_parts, how.confidence), task=name, metric=one.metric)
+            sample = None if None in of_parts else Paired.average(of_parts)
+        task.whole.append(one)
+        if sample is not None:
+            task.sampled.append(setting)
+            samples.append(sample)
+    if samples:
+        task.sample = Paired.join(samples)
+    return task
+
+
+def _whole(cell: Cell, how: _How) -> Iterator[tuple[Result, Paired | None]]:
+    """Yield the results of a cell's settings on all its items, each with its sample."""
+    sampled, sample = _resampled(cell, np.ones(len(cell.tokens), dtype=bool), 0, how)
+    bounds = _uncertainty(sample, how.confidence) if sample else []
+    for k, result in enumerate(_bare(cell)):
+        if sample is None or k not in sampled:
+            yield result, None
+        else:
+            at = sampled.index(k)
+            low, high, p = bounds[at]
+            numbers = {"baseline": sample.baseline, "difference": sample.difference[at].item()}
+            yield replace(result, **numbers, low=low, high=high, p=p), sample.select([at])
+
+
+def _of_length(cell: Cell, number: int, tokens: str, chosen: npt.NDArray[np.bool_], how: _How) -> Iterator[Result]:
+    """Yield the results of a cell's settings on the items of a length bin."""
+    sampled, sample = _resampled(cell, chosen, number, how)
+    if sample:
+        bare = list(_bare(cell))
+        for k, difference, (low, high, p) in zip(
+            sampled, sample.difference.tolist(), _uncertainty(sample, how.confidence), strict=True
+        ):
+            numbers = {"items": int(chosen.sum()), "baseline": sample.baseline, "difference": difference}
+            yield replace(bare[k], tokens=tokens, **numbers, low=low, high=high, p=p)
+
+
+def _bare(cell: Cell) -> Iterator[Result]:
+    """Yield the results of a cell's settings without what takes resampling."""
+    base = cell.main[0].item()
+    differences = (cell.main[1:] - base).tolist()
+    for values in zip(cell.settings, differences, cell.cut.tolist(), cell.prompts, strict=True):
+        setting, difference, cut, prompts = values
+        yield Result(
+            setting,
+            cell.scores.shape[1],
+            base,
+            difference,
+            task=cell.task,
+            split=cell.split,
+            subset=cell.subset,
+            metric=cell.metric,
+            data_hash=cell.data_hash,
+            cut=cut,
+            prompts=prompts,
+        )
+
+
+def _resampled(cell: Cell, chosen: npt.NDArray[np.bool_], number: int, how: _How) -> tuple[list[int], Paired | None]:
+    """Resample some items under all settings that have scores for them; return which settings those are, too."""
+    scores = cell.scores[:, chosen]
+    target = None if cell.target is None else cell.target[chosen]
+    clusters = None if cell.clusters is None else cell.clusters[chosen]
+    independent = scores.shape[1] if clusters is None else len(set(clusters))
+    if independent < MIN_ITEMS:
+        return [], None
+    # What is all equal has no rank correlation.
+    if target is not None and not np.ptp(target) > 0:
+        return [], None
+    defined = [bool(np.isfinite(row).all() and (target is None or np.ptp(row) > 0)) for row in scores]
+    sampled = [k for k, is_defined in enumerate(defined[1:]) if is_defined]
+    if not defined[0] or not sampled:
+        return [], None
     # Streams by name: two tasks of the same size must not be resampled alike.
-    stream = zlib.crc32("/".join(names).encode())
-    everything = np.ones(len(cell.tokens), dtype=bool)
-    for number, (tokens, chosen) in enumerate([("", everything), *_length_bins(cell.tokens, bins)]):
-        scores, target = cell.scores[:, chosen], None if cell.target is None else cell.target[chosen]
-        clusters = None if cell.clusters is None else cell.clusters[chosen]
-        independent = scores.shape[1] if clusters is None else len(set(clusters))
-        if independent >= MIN_ITEMS and (target is None or np.ptp(target) > 0):
-            sample = paired(
-                scores[0],
-                scores[1:],
-                target=target,
-                clusters=clusters,
-                resamples=resamples,
-                seed=[seed, stream, number],
-            )
-            for k, setting in enumerate(cell.settings):
-                one = sample.select([k])
-                yield Result(
-                    setting, scores.shape[1], one.baseline, one.difference.item(), one, *names, cell.metric, tokens
-                )
-        elif not tokens:
-            for setting, score in zip(cell.settings, cell.main[1:], strict=True):
-                yield Result(setting, scores.shape[1], cell.main[0], score - cell.main[0], None, *names, cell.metric)
+    stream = zlib.crc32("/".join((cell.task, cell.split, cell.subset)).encode())
+    sample = paired(
+        scores[0],
+        scores[1:] if all(defined) else scores[1:][sampled],
+        target=target,
+        clusters=clusters,
+        resamples=how.resamples,
+        seed=[how.seed, stream, number],
+    )
+    return sampled, sample
 
 
-def _average(results: Sequence[Result], setting: Setting, task: str = "") -> Result:
-    """Return the mean over results, each counting once; without an interval where one of them has none."""
-    samples = [result.sample for result in results if result.sample]
-    items = sum(result.items for result in results)
-    metric = results[0].metric if task else ""
-    if len(samples) < len(results):
-        baseline = float(np.mean([result.baseline for result in results]))
-        difference = float(np.mean([result.difference for result in results]))
-        return Result(setting, items, baseline, difference, None, task, metric=metric)
-    sample = Paired.average(samples)
-    return Result(setting, items, sample.baseline, sample.difference.item(), sample, task, metric=metric)
+def _uncertainty(sample: Paired, confidence: float) -> list[tuple[float, float, float]]:
+    """Return the interval's bounds and the p-value of each setting."""
+    _, low, high = sample.interval(confidence)
+    return list(zip(low.tolist(), high.tolist(), sample.p_value().tolist(), strict=True))
 
 
-def _by_task(parts: Sequence[Result]) -> list[Result]:
-    """Return the result of each setting on each task: the mean over its parts, which are its splits and subsets.
+def _average(results: Sequence[Result], samples: Sequence[Paired | None], confidence: float) -> Result:
+    """Return the mean over results of a setting, each counting once; without an interval where one has no sample."""
+    about = replace(
+        results[0],
+        items=sum(result.items for result in results),
+        task="",
+        split="",
+        subset="",
+        metric="",
+        cut=float(np.mean([result.cut for result in results])),
+        prompts=_common([result.prompts for result in results]),
+        data_hash=_common([result.data_hash for result in results]),
+    )
+    known = [sample for sample in samples if sample]
+    if len(known) < len(results):
+        baseline, difference = (
+            float(np.mean([getattr(r, name) for r in results])) for name in ("baseline", "difference")
+        )
+        return replace(about, baseline=baseline, difference=difference, low=np.nan, high=np.nan, p=np.nan)
+    sample = Paired.average(known)
+    low, high, p = _uncertainty(sample, confidence)[0]
+    return replace(about, baseline=sample.baseline, difference=sample.difference.item(), low=low, high=high, p=p)
 
-    Warns:
-        UserWarning: a setting without results of some of a task's parts; it has no result on the task.
-    """
-    tasks: dict[str, dict[Setting, list[Result]]] = {}
-    for part in parts:
-        tasks.setdefault(part.task, {}).setdefault(part.setting, []).append(part)
-    found = []
-    for task, of_task in tasks.items():
-        complete = {(part.split, part.subset) for of_setting in of_task.values() for part in of_setting}
-        for setting, of_setting in of_task.items():
-            if len(of_setting) == len(complete) == 1:
-                found += of_setting
-            elif {(part.split, part.subset) for part in of_setting} == complete:
-                found.append(_average(of_setting, setting, task))
-            else:
-                warnings.warn(
-                    f"{setting.label} on {task}: {len(of_setting)} of its {len(complete)} splits and subsets have results, "
-                    "so it has no mean",
-                    stacklevel=4,
-                )
-    return found
+
+def _common(labels: Sequence[str]) -> str:
+    """Return the label that all share, or nothing."""
+    return labels[0] if len(set(labels)) == 1 else ""
 
 
 def _length_bins(tokens: Floats, bins: int | Sequence[float]) -> list[tuple[str, npt.NDArray[np.bool_]]]:

@@ -1,6 +1,7 @@
 """Matched results: for each task of a model, the settings and the baseline on the same items."""
 
-import warnings
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from tempscale.evaluation.store import Setting, Store
+from tempscale.evaluation.store import NO_ITEMS, Setting, Store
 from tempscale.statistics.intervals import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MODEL = ["model", "model_hash", "max_seq_length", "dtype"]
-CELL = ["task", "split", "subset", "data_hash"]
+CELL = ["task", "data_hash", "split", "subset"]
 
 
 class ChoiceError(ValueError):
@@ -31,6 +32,8 @@ class Cell:
     """One task, split and subset: k settings against a baseline on n items.
 
     Attributes:
+        cut: (k,) shares of texts that the settings cut at the window, NaN where unknown.
+        prompts: of the k settings, as in `Measured`; "" where unknown.
         main: (k + 1,) main scores, the baseline's first.
         scores: (k + 1, n) of the items, the baseline's first; n is 0 for a task without scores of items.
         tokens: (n,) lengths of the items' texts, NaN where unknown.
@@ -41,8 +44,11 @@ class Cell:
     task: str
     split: str
     subset: str
+    data_hash: str
     metric: str
     settings: list[Setting]
+    cut: Floats
+    prompts: list[str]
     main: Floats
     scores: Floats
     tokens: Floats
@@ -72,43 +78,105 @@ def select_model(units: "pd.DataFrame", model: str) -> "pd.DataFrame":
     return found
 
 
+def newest(units: "pd.DataFrame", notes: list[str]) -> "pd.DataFrame":
+    """Return the units of the newest state of what bears one name; `notes` gets a sentence about the others, if any.
+
+    A model is known by its name and dtype, whose weights differ; of several under one name the one counts that was measured
+    last. Then the same goes for the data of a task.
+
+    Args:
+        units: rows of `Store.units()`, the oldest first.
+    """
+    left_out = []
+    for name, state, kind in ((["model", "dtype"], "model_hash", "model"), (["task"], "data_hash", "data")):
+        is_newest = units[state] == units.groupby(name)[state].transform("last")
+        for one, of_name in (~is_newest).groupby(units[name[0]]):
+            if of_name.any():
+                other = f"{'another' if kind == 'model' else 'other'} {kind}"
+                left_out.append(f"{one}, {of_name.sum()} of {_units(len(of_name))} of {other}")
+        units = units[is_newest]
+    if left_out:
+        notes.append(
+            f"older results under the same name are left out ({'; '.join(left_out)}): versions='all' (--versions all) "
+            "shows them, too"
+        )
+    return units
+
+
+def different_versions(units: "pd.DataFrame") -> str:
+    """Return one sentence about packages of which units were measured with several versions, "" if there are none."""
+    found = {text: json.loads(text) for text in units.versions.unique()}
+    packages = sorted({package for versions in found.values() for package in versions})
+    differing = []
+    for package in packages:
+        counts = Counter(str(found[text].get(package, "none")) for text in units.versions)
+        if len(counts) > 1:
+            listed = ", ".join(f"{version} in {_units(number)}" for version, number in counts.items())
+            differing.append(f"{package} ({listed})")
+    if not differing:
+        return ""
+    mixed = [str(key[0]) for key, of_task in units.groupby(["task", *MODEL]).versions if of_task.nunique() > 1]
+    where = f", also on one task ({listing(list(dict.fromkeys(mixed)))})" if mixed else ""
+    return (
+        f"measured with different versions of {'; '.join(differing)}{where}: a difference may be the package's; evaluate "
+        "everything again into a new folder to rule that out"
+    )
+
+
+def _units(number: int) -> str:
+    return f"{number} unit{'s' * (number != 1)}"
+
+
+def listing(names: Sequence[str], most: int = 5) -> str:
+    """Return names for a sentence, the first few of them.
+
+    >>> listing(["A", "B"]), listing(["A", "B", "C", "D"], 2)
+    ('A, B', 'A, B and 2 more')
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def cells(
-    store: Store, units: "pd.DataFrame", baseline: float, against: "pd.DataFrame | None" = None
+    store: Store,
+    units: "pd.DataFrame",
+    baseline: float,
+    against: "pd.DataFrame | None",
+    notes: list[str],
 ) -> Iterator[Cell]:
     """Yield the cells of one model; `units` are its rows of `store.units()`.
 
     The baseline has no remedy. At temperature 1, where attention is untouched, layers and side do not matter; another
     baseline is matched on both. With the rows of another model as `against` the baseline is that model's, and the results
     of this one at the baseline temperature are a setting as well. If there are several, the one with the same
-    max_seq_length and dtype is taken.
+    max_seq_length and dtype is taken. A task without a baseline is left out, of which `notes` gets a sentence.
 
     Raises:
         ValueError: no baseline at all, nothing else, or other items under the same data.
         ChoiceError: several baselines of the other model for one cell.
-
-    Warns:
-        UserWarning: a task without a baseline; it is left out.
     """
     where = [] if baseline == 1 else ["layers", "apply_to"]
     candidates = units if against is None else against
     is_baseline = candidates.temperature.map(lambda label: as_number(label) == baseline) & (candidates.remedy == "")
     model = candidates.model.iloc[0]
     _check(candidates, is_baseline, baseline, alone=against is None)
-    bases = candidates[is_baseline].sort_values(["layers", "apply_to"])
+    key = [*CELL, *where]
+    bases = dict(list(candidates[is_baseline].sort_values(["layers", "apply_to"]).groupby(key)))
     settings = units[~is_baseline] if against is None else units
     by_layers = settings.sort_values(["layers", "apply_to", "remedy"])
-    for key, others in by_layers.groupby([*CELL, *where]):
+    alone: dict[str, None] = {}
+    for of_cell, others in by_layers.groupby(key):
         others = others.iloc[np.argsort(others.temperature.map(_order), kind="stable")]
-        first = bases[(bases[[*CELL, *where]] == list(key)).all(axis=1)]
-        if first.empty:
-            row = others.iloc[0]
-            warnings.warn(
-                f"left out: {row.task} ({row.split}, {row.subset}) has no result of {model} at the baseline "
-                f"temperature {baseline:g} on the same data",
-                stacklevel=3,
-            )
+        if of_cell in bases:
+            yield _cell(store, _the_one(bases[of_cell], others), others)
         else:
-            yield _cell(store, _the_one(first, others), others)
+            row = others.iloc[0]
+            alone[f"{row.task} ({row.split}, {row.subset})"] = None
+    if alone:
+        notes.append(
+            f"left out: {listing(list(alone))} {'has' if len(alone) == 1 else 'have'} no result of {model} at the baseline "
+            f"temperature {baseline!r} on the same data"
+        )
 
 
 def _the_one(bases: "pd.DataFrame", others: "pd.DataFrame") -> "pd.Series[str]":
@@ -154,39 +222,42 @@ def _check(candidates: "pd.DataFrame", is_baseline: "pd.Series[bool]", baseline:
     if not is_baseline.any():
         others = ", ".join(sorted(set((candidates.temperature + " " + candidates.remedy).str.rstrip())))
         raise ValueError(
-            f"no results of {model} at the baseline temperature {baseline:g}, only {others}: "
+            f"no results of {model} at the baseline temperature {baseline!r}, only {others}: "
             "evaluate it too, or name another baseline"
         )
     if alone and is_baseline.all():
         raise OnlyBaselineError(
-            f"{model} has results only at the baseline temperature {baseline:g}: evaluate others to compare"
+            f"{model} has results only at the baseline temperature {baseline!r}: evaluate others to compare"
         )
 
 
 def _cell(store: Store, first: "pd.Series[str]", others: "pd.DataFrame") -> Cell:
-    # Without a statistic of items they say nothing, should there be any.
-    usable = slice(0 if first.statistic == "none" else None)
-    base = store.items(first.id)[usable]
-    scores = [base.score.to_numpy()]
-    settings = []
-    for unit in others.to_dict("records"):
-        items = store.items(unit["id"])[usable]
-        if not items.item.equals(base.item):
+    tables = [store.item_table(unit_id) for unit_id in (first.id, *others.id)]
+    if first.statistic == "none":  # the items say nothing, should there be any
+        tables = [NO_ITEMS] * len(tables)
+    base = tables[0]
+    names = base.column("item")
+    for temperature, items in zip(others.temperature, tables[1:], strict=True):
+        # Of one opening of a store equal labels are often the same, which is seen at once.
+        if items.labels is not base.labels and items.column("item") != names:
             raise ValueError(
-                f"{first.task} ({first.split}, {first.subset}): temperature {unit['temperature']} has other items "
-                f"({len(items)}) than the baseline ({len(base)}): evaluate both again into a new folder"
+                f"{first.task} ({first.split}, {first.subset}): temperature {temperature} has other items "
+                f"({len(items.scores)}) than the baseline ({len(names)}): evaluate both again into a new folder"
             )
-        scores.append(items.score.to_numpy())
-        settings.append(Setting(*(unit[name] for name in Setting._fields)))
+    clusters = base.column("cluster")
+    tokens, target = (np.array(base.column(name), dtype=np.float64) for name in ("tokens", "target"))
     return Cell(
         task=first.task,
         split=first.split,
         subset=first.subset,
+        data_hash=first.data_hash,
         metric=first.metric,
-        settings=settings,
+        settings=[Setting(*row) for row in others[list(Setting._fields)].itertuples(index=False)],
+        cut=others.cut.to_numpy(dtype=np.float64),
+        prompts=[prompts if isinstance(prompts, str) else "" for prompts in others.prompts],
         main=np.array([first.main_score, *others.main_score], dtype=np.float64),
-        scores=np.stack(scores),
-        tokens=base.tokens.to_numpy(dtype=np.float64),
-        target=base.target.to_numpy() if first.statistic == "spearman" else None,
-        clusters=base.cluster.to_numpy() if first.statistic == "mean" and base.cluster.notna().all() else None,
+        scores=np.stack([table.scores for table in tables]),
+        tokens=tokens,
+        target=target if first.statistic == "spearman" else None,
+        clusters=np.array(clusters, dtype=object) if first.statistic == "mean" and None not in clusters else None,
     )

@@ -1,19 +1,22 @@
 """Is there length collapse in a model on given texts, how much of it is pooling, and what would a temperature change?"""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tempscale.embeddings import geometry
+from tempscale.embeddings.cautions import check_characters, shared_opening, unreadable
 from tempscale.embeddings.collapse import collapse_report, group_by_length
 from tempscale.embeddings.controls import Ids, content_ids, embed_ids, special_ids
 from tempscale.embeddings.geometry import Float
 from tempscale.embeddings.pooling import explain_collapse
 from tempscale.patching.patch import patch
+from tempscale.patching.schedules import Schedule, check_schedule, temperature_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 # The number of texts that every length needs, and the number that is drawn at most.
 FEWEST, MOST = 40, 100
 MOST_PER_BIN = 50
+MOST_READ = 1000  # texts whose tokens are looked through for what the tokenizer does not know
 SHORTEST, LONGEST = 16, 1024
 
 
@@ -34,11 +38,14 @@ class Diagnosis:
         cut: `collapse_report` of the same texts cut to several lengths, at temperature 1.
         natural: `collapse_report` of other texts at their own lengths, in bins; None if fewer than two bins have 40 texts.
         pooling: `explain_collapse` of the cut texts, in `pieces` pieces of `piece_tokens` tokens, without special tokens.
-        temperatures: a row per temperature and length: mean_cosine; change (against temperature 1), change_low,
-            change_high; rise (over the shortest length), rise_change, rise_change_low, rise_change_high. The intervals
-            of all temperatures and lengths hold together, those of the changes and those of the rises.
+        temperatures: a row per temperature (a number, or the label of a schedule) and length: mean_cosine; change (against
+            temperature 1), change_low, change_high; rise (over the shortest length), rise_change, rise_change_low,
+            rise_change_high. The intervals of all temperatures and lengths hold together, those of the changes and those
+            of the rises.
         hubs: the texts that are most often among the 10 nearest neighbours at the longest length: text, and its
             k-occurrence at the shortest and at the longest length.
+        warnings: sentences on the texts, to be read before the rest: whether they begin alike, and whether the tokenizer
+            can read them.
     """
 
     texts: list[str]
@@ -49,12 +56,13 @@ class Diagnosis:
     pieces: int
     temperatures: "pd.DataFrame"
     hubs: "pd.DataFrame"
+    warnings: list[str] = field(default_factory=list)
 
 
 def diagnose(
     model: "SentenceTransformer",
     texts: Sequence[str],
-    temperatures: Sequence[float] = (1.0, 0.9, 0.8),
+    temperatures: Sequence[Schedule] = (1.0, 0.9, 0.8),
     *,
     confidence: float = 0.95,
     seed: int = 0,
@@ -68,31 +76,38 @@ def diagnose(
     Args:
         model: embedding model without a temperature.
         texts: strings, of which at least 40 different ones have at least 64 tokens.
-        temperatures: temperatures to compare with 1, which is always there.
+        temperatures: numbers or schedules to compare with 1, which is always there.
         confidence: confidence of the intervals.
         seed: seed of all that is random.
         progress: function of the share of the work that is done, called after each batch.
 
     Raises:
-        ValueError: too few texts that are long enough, a temperature that is not possible, or a model that has one already.
+        ValueError: too few texts that are long enough, half of which are the same when cut to 16 tokens, or one with half of
+            a character; a temperature that is not possible, or a model that has one already.
         UnsupportedModelError: the model takes no temperature.
     """
+    check_characters(texts)
+    taus = _settings([1.0, *temperatures])
     drawn, ids = _drawn(texts, content_ids(model, texts), seed)
     special = sum(map(len, special_ids(model)))
-    lengths = _lengths(model, ids, special)
+    warnings = unreadable(model.tokenizer, drawn[:MOST_READ], ids[:MOST_READ])
+    lengths = _lengths(model, ids, special, warnings)
     long = [i for i in range(len(ids)) if len(ids[i]) + special >= lengths[-1]][:MOST]
     chosen, cut = [drawn[i] for i in long], [ids[i] for i in long]
-    bins = _bins([ids[i] for i in range(len(ids)) if i not in set(long)], lengths, special)
-    taus = list(dict.fromkeys([1.0, *temperatures]))
+    openings = [text[: lengths[0] - special] for text in cut]
+    _check_different(openings, lengths[0])
+    shared = shared_opening(model.tokenizer, openings)
+    kept = set(long)
+    bins = _bins([ids[i] for i in range(len(ids)) if i not in kept], lengths, special)
 
     own = sum(len(text) for group in bins.values() for text in group)
     work = _Work(progress, len(cut) * (sum(lengths) * len(taus) + 3 * lengths[-1]) + own)
-    embeddings: dict[float, dict[int, Float]] = {}
+    embeddings: dict[float | str, dict[int, Float]] = {}
     with patch(model, 1.0) if len(taus) > 1 else nullcontext() as active:
-        for tau in taus:
+        for name, tau in taus.items():
             if active:
                 active.temperature = tau
-            embeddings[tau] = {
+            embeddings[name] = {
                 n: embed_ids(model, [text[: n - special] for text in cut], progress=work.part(len(cut) * n))
                 for n in lengths
             }
@@ -107,7 +122,9 @@ def diagnose(
         seed=seed,
         progress=work.part(3 * len(cut) * lengths[-1]),
     )
-    natural = {name: embed_ids(model, group, progress=work.part(sum(map(len, group)))) for name, group in bins.items()}
+    natural = {
+        edges: embed_ids(model, group, progress=work.part(sum(map(len, group)))) for edges, group in bins.items()
+    }
     return Diagnosis(
         texts=chosen,
         cut=collapse_report(embeddings[1.0], paired=True, confidence=confidence, seed=seed),
@@ -117,6 +134,7 @@ def diagnose(
         pieces=pieces,
         temperatures=_temperatures(embeddings, confidence),
         hubs=_hubs(chosen, embeddings[1.0]),
+        warnings=[*([shared] if shared else []), *warnings],
     )
 
 
@@ -132,6 +150,12 @@ class _Work:
         return lambda share: self._progress((before + share * cost) / self._total)
 
 
+def _settings(temperatures: Sequence[Schedule]) -> dict[float | str, Schedule]:
+    """Return the different temperatures by what they are called in tables: a number by itself, a schedule by its label."""
+    checked = map(check_schedule, temperatures)
+    return {tau if isinstance(tau, float) else temperature_label(tau): tau for tau in checked}
+
+
 def _drawn(texts: Sequence[str], ids: list[Ids], seed: int) -> tuple[list[str], list[Ids]]:
     """Return the different texts that have tokens, and their ids, in a random order."""
     distinct = {text: tokens for text, tokens in zip(texts, ids, strict=True) if tokens}
@@ -140,7 +164,7 @@ def _drawn(texts: Sequence[str], ids: list[Ids], seed: int) -> tuple[list[str], 
     return order, [distinct[text] for text in order]
 
 
-def _lengths(model: "SentenceTransformer", ids: list[Ids], special: int) -> list[int]:
+def _lengths(model: "SentenceTransformer", ids: list[Ids], special: int, warnings: list[str]) -> list[int]:
     limit = min(model.max_seq_length or LONGEST, LONGEST)
     lengths = [n for n in (SHORTEST * 2**i for i in range(20)) if n <= limit]
     reached = {n: sum(len(tokens) + special >= n for tokens in ids) for n in lengths}
@@ -150,8 +174,19 @@ def _lengths(model: "SentenceTransformer", ids: list[Ids], special: int) -> list
         raise ValueError(
             f"{reached.get(needed, 0)} of {len(ids)} different texts have {needed} tokens, and the model reads {limit}: "
             f"expected at least {FEWEST} such texts, to compare lengths"
+            + "".join(f"; {sentence}" for sentence in warnings)
         )
     return lengths
+
+
+def _check_different(openings: list[Ids], length: int) -> None:
+    """Raise ValueError if half of the openings may be one and the same, which point nowhere but in one direction."""
+    same = Counter(map(tuple, openings)).most_common(1)[0][1]
+    if same >= len(openings) // 2:
+        raise ValueError(
+            f"{same} of {len(openings)} texts are the same when cut to {length} tokens: expected different ones; take out "
+            "what they begin with (markup, a header, a salutation)"
+        )
 
 
 def _bins(ids: list[Ids], lengths: list[int], special: int) -> dict[str, list[Ids]]:
@@ -162,7 +197,7 @@ def _bins(ids: list[Ids], lengths: list[int], special: int) -> dict[str, list[Id
     return {name: group for name, group in groups.items() if len(group) >= FEWEST}
 
 
-def _temperatures(embeddings: dict[float, dict[int, Float]], confidence: float) -> "pd.DataFrame":
+def _temperatures(embeddings: dict[float | str, dict[int, Float]], confidence: float) -> "pd.DataFrame":
     import pandas as pd
     from scipy import stats
 
@@ -185,7 +220,7 @@ def _temperatures(embeddings: dict[float, dict[int, Float]], confidence: float) 
     rise_change = interval(rises - rises[:1], others * (len(lengths) - 1))
     return pd.DataFrame(
         {
-            "temperature": np.repeat(list(embeddings), len(lengths)),
+            "temperature": [name for name in embeddings for _ in lengths],
             "length": np.tile(lengths, len(embeddings)),
             "texts": texts,
             "mean_cosine": h.mean(-1).ravel(),

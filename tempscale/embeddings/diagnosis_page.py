@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -44,23 +45,46 @@ def verdict(found: Diagnosis) -> list[str]:
         answer = f"No length collapse that {last.texts} texts could show"
     sentences = [
         f"{answer}: the mean cosine of different texts goes from {first.value:.3f} at {first.length} tokens to "
-        f"{last.value:.3f} at {last.length}, a change of {_signed(last, 'change')}."
+        f"{last.value:.3f} at {last.length}, a change of {_signed(last, 'change')}. The mean cosine is 1 if all embeddings "
+        "point the same way, and 0 if they have no direction in common; in brackets stands the confidence interval."
     ]
     steps = found.pooling.set_index("effect")
     parts = [f"{name} {_signed(steps.loc[name], 'change')}" for name in steps.index if name not in ("", "total")]
     sentences.append(
-        f"From the first {found.piece_tokens} tokens to {found.pieces * found.piece_tokens}, without special ones, the "
-        f"mean cosine changes by {_signed(steps.loc['total'], 'change')}. Taken apart: {', '.join(parts)}. Pooling is "
-        "what averaging pieces does without any attention between them, attention what reading them together adds to it."
+        f"From the first {found.piece_tokens} tokens to {found.pieces * found.piece_tokens}, without those that the "
+        f"model adds, the mean cosine changes by {_signed(steps.loc['total'], 'change')}. Taken apart: {', '.join(parts)}. "
+        "Pooling is what averaging pieces does, without attention between them; attention what reading them together adds."
     )
     longest = found.temperatures[found.temperatures.length == last.length]
     for _, row in longest[longest.temperature != 1].iterrows():
         sentences.append(
-            f"At temperature {row.temperature:g} the mean cosine at {row.length:g} tokens changes by "
+            f"At temperature {_named(row.temperature)} the mean cosine at {row.length:g} tokens changes by "
             f"{_signed(row, 'change')}, and the rise from {first.length} tokens, {longest.rise.iloc[0]:.3f}, by "
             f"{_signed(row, 'rise_change')}."
         )
+    sentences.append(
+        "Whether a search suffers, no cosine tells, only queries with the texts that answer them: tempscale evaluate."
+    )
     return sentences
+
+
+def changes_as_text(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a `collapse_report` as text: a row per measure, its values at the first and at the last length, the change.
+
+    A distance from the first length is itself the change.
+    """
+    import pandas as pd
+
+    lengths = table.length.unique()
+    first, last = (table[table.length == length].set_index("measure") for length in (lengths[0], lengths[-1]))
+    rows = []
+    for measure, (title, _) in MEASURES.items():
+        end = last.loc[measure]
+        if measure in first.index:
+            rows.append((title, f"{_number(first.value[measure])} → {_number(end.value)}", _signed(end, "change")))
+        else:
+            rows.append((title, "", _value(end)))
+    return pd.DataFrame(rows, columns=["", f"{lengths[0]} → {lengths[-1]} tokens", "change"])
 
 
 def measures_as_text(table: "pd.DataFrame") -> "pd.DataFrame":
@@ -79,8 +103,9 @@ def draw(found: Diagnosis) -> "dict[str, tuple[Figure, str]]":
     lengths = found.temperatures.length.unique()
     by_temperature = Figure(figsize=(7, 3.4))
     axis = by_temperature.subplots()
-    for marker, (tau, part) in zip("os^vD*Xp", found.temperatures.groupby("temperature", sort=False), strict=False):
-        axis.plot(part.length, part.mean_cosine, marker=marker, label=f"temperature {tau:g}")
+    markers = itertools.cycle("os^vD*Xp")
+    for tau, part in found.temperatures.groupby("temperature", sort=False):
+        axis.plot(part.length, part.mean_cosine, marker=next(markers), label=f"temperature {_named(tau)}")
     cosine = found.cut[found.cut.measure == "mean_cosine"]
     axis.fill_between(lengths, cosine.low.astype(float), cosine.high.astype(float), alpha=0.15)
     axis.set_xscale("log", base=2)
@@ -112,22 +137,24 @@ def html(found: Diagnosis, about: Mapping[str, str]) -> str:
     import pandas as pd
 
     title = f"Length collapse in {about['model']}"
-    parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(sentence)}</p>" for sentence in verdict(found))]
+    parts = [f"<h1>{escape(title)}</h1>", f"<p>{_COLLAPSE}</p>"]
+    parts += [f'<p class="warning"><strong>Warning.</strong> {escape(sentence)}</p>' for sentence in found.warnings]
+    parts += [f"<p>{escape(sentence)}</p>" for sentence in verdict(found)]
+    parts.append(_table("The same texts, cut: what changes with the number of tokens.", changes_as_text(found.cut)))
     for caption, (figure, description) in draw(found).items():
         image = f'<img src="data:image/svg+xml;base64,{_svg(figure)}" alt="{escape(description)}">'
         parts.append(f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
-    parts.append(
-        _table("The same texts, cut. Values with intervals, by number of tokens.", measures_as_text(found.cut))
-    )
-    if found.natural is not None:
-        parts.append(_table("Other texts at their own lengths, by number of tokens.", measures_as_text(found.natural)))
+    if found.natural is None:
+        parts.append(f"<p>{_NO_BINS}</p>")
+    else:
+        parts.append(_table("Other texts, at their own lengths.", changes_as_text(found.natural)))
     parts.append(_definitions(list(MEASURES.values())))
     steps = pd.DataFrame(
         {
             "step": found.pooling.condition,
             "mean cosine": found.pooling.cosine.map("{:.3f}".format),
             "effect": found.pooling.effect,
-            "change": [_signed(row, "change") for row in found.pooling.itertuples()],
+            "change": [_signed(row, "change") if row.effect else "" for row in found.pooling.itertuples()],
             "share of the total": [_share(row) for row in found.pooling.itertuples()],
         }
     )
@@ -137,18 +164,31 @@ def html(found: Diagnosis, about: Mapping[str, str]) -> str:
     if len(tempered):
         changes = pd.DataFrame(
             {
-                "temperature": tempered.temperature.map("{:g}".format),
+                "temperature": tempered.temperature.map(_named),
                 "tokens": tempered.length,
                 "mean cosine": tempered.mean_cosine.map("{:.3f}".format),
                 "change": [_signed(row, "change") for row in tempered.itertuples()],
-                "change of the rise": [_signed(row, "rise_change") for row in tempered.itertuples()],
+                "change of the rise": [
+                    "" if row.length == tempered.length.min() else _signed(row, "rise_change")
+                    for row in tempered.itertuples()
+                ],
             }
         )
-        parts.append(_table("Temperatures, against temperature 1. The intervals hold together.", changes))
+        caption = (
+            "Temperatures, against temperature 1. The intervals hold together. Rises are over the shortest length."
+        )
+        parts.append(_table(caption, changes))
     hubs = found.hubs.assign(text=found.hubs.text.map(_shortened))
     hubs.columns = ["text", *(f"at {name.removeprefix('occurrence_')} tokens" for name in hubs.columns[1:])]
     caption = f"Who is a neighbour of too many: how often a text is among the 10 nearest of the {len(found.texts)}."
     parts.append(_table(caption, hubs))
+    tables = [("The same texts, cut", found.cut), ("Other texts, at their own lengths", found.natural)]
+    whole = [
+        _table(f"{name}: values with intervals, by number of tokens.", measures_as_text(table))
+        for name, table in tables
+        if table is not None
+    ]
+    parts.append(f"<details><summary>All measures at all lengths</summary>{''.join(whole)}</details>")
     parts.append(f"<h2>Made with</h2>{_definitions(list(about.items()))}")
     return _PAGE.format(title=escape(title), body="\n".join(parts))
 
@@ -176,25 +216,38 @@ def _svg(figure: "Figure") -> str:
     return base64.b64encode(content.getvalue()).decode("ascii")
 
 
+def _named(temperature: Any) -> str:
+    return temperature if isinstance(temperature, str) else f"{temperature:g}"
+
+
+def _number(value: float) -> str:
+    return "undefined" if value != value else f"{value:.{1 if abs(value) >= 10 else 3}f}"
+
+
 def _value(row: Any) -> str:
-    digits = 1 if abs(row.value) >= 10 else 3
     p_value = f", p = {row.p_value:.2g}" if row.p_value == row.p_value else ""
-    return f"{row.value:.{digits}f} [{row.low:.{digits}f}, {row.high:.{digits}f}]{p_value}"
+    return f"{_number(row.value)} [{_number(row.low)}, {_number(row.high)}]{p_value}"
 
 
 def _signed(row: Any, name: str) -> str:
     value, low, high = (getattr(row, column) for column in (name, f"{name}_low", f"{name}_high"))
-    return "" if value != value else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    digits = 1 if abs(value) >= 10 else 3
+    return "undefined" if value != value else f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def _share(row: Any) -> str:
-    return "" if row.share != row.share else f"{row.share:.0%} [{row.share_low:.0%}, {row.share_high:.0%}]"
+    if row.share == row.share:
+        return f"{row.share:.0%} [{row.share_low:.0%}, {row.share_high:.0%}]"
+    return "the total may be 0" if row.effect else ""
 
 
 def _shortened(text: str) -> str:
     words = " ".join(text.split())
     return words if len(words) <= 120 else f"{words[:119]}…"
 
+
+_COLLAPSE = "Length collapse: the longer texts are, the more alike are their embeddings, whatever they say."
+_NO_BINS = "Other texts at their own lengths are not compared: that takes two ranges of lengths with 40 texts each."
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -211,10 +264,17 @@ figcaption, caption {{ text-align: left; color: #444; padding: .4rem 0; }}
 .scroll {{ overflow-x: auto; margin: 2rem 0; }}
 table {{ border-collapse: collapse; font-size: .9rem; }}
 th, td {{ padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }}
-td {{ white-space: nowrap; font-variant-numeric: tabular-nums; }}
+td {{ font-variant-numeric: tabular-nums; }}
+details td {{ white-space: nowrap; }}
 th[scope=row] {{ font-weight: normal; min-width: 9rem; overflow-wrap: anywhere; }}
+.warning {{ border-left: .3rem solid #b35900; background: #fff4e5; padding: .5rem .8rem; overflow-wrap: anywhere; }}
 dt {{ font-weight: 600; }}
 dd {{ margin: 0 0 .5rem; overflow-wrap: anywhere; }}
+@media (max-width: 40rem) {{
+  table {{ font-size: .8rem; }}
+  th, td {{ padding-right: .4rem; }}
+  th[scope=row] {{ min-width: 4rem; }}
+}}
 </style>
 </head>
 <body>

@@ -2,13 +2,13 @@
 
 import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tempscale.encoding.encoder import ApplyTo
-from tempscale.evaluation.plan import Plan, Session
-from tempscale.evaluation.progress import ProgressReport
+from tempscale.evaluation.plan import Job, Plan, Session
+from tempscale.evaluation.progress import ProgressReport, what_was_read
 from tempscale.evaluation.run import ResultSink, run_here
 from tempscale.evaluation.store import Store
 from tempscale.patching.layers import Layers, repeatable
@@ -83,7 +83,8 @@ def evaluate(
         PlanError: a task, temperature, side, folder, device or engine that does not exist. Nothing was run.
         ValueError: a layer, max_seq_length or chunk_tokens that the model does not have. Nothing was run.
         UnsupportedModelError: the model has no proved temperature site. Nothing was run.
-        EvaluationError: data that cannot be had or used; everything else is finished.
+        EvaluationError: tasks that failed, because of their data or inside mteb; everything else is finished.
+        KeyboardInterrupt: as it came, and with how much is finished; call again to go on.
         OSError: `out` cannot be written. MemoryError: not even one text fits on the device.
         ModuleNotFoundError: mteb or ray is not installed.
     """
@@ -92,8 +93,8 @@ def evaluate(
         _check_installed("ray", "ray")
     plan = Plan(
         model=model,
-        tasks=[tasks] if isinstance(tasks, str) else list(tasks),
-        temperatures=list(temperatures),
+        tasks=[tasks] if isinstance(tasks, str) else _listed("tasks", tasks, "['STS12', 'SciFact']"),
+        temperatures=_listed("temperatures", temperatures, "[1.0, 0.9]"),
         layers=repeatable(layers),
         apply_to=apply_to,
         data_dir=data_dir or os.environ.get("TEMPSCALE_DATA") or None,
@@ -110,25 +111,58 @@ def evaluate(
         parts, skipped = plan.parts()
     except (ValueError, NotADirectoryError) as error:
         raise PlanError(str(error)) from error
-    with Store(out) as store, Session(plan, parts) as session:
-        todo = [job for job in session.jobs if not store.finished(job.unit)]
-        with ProgressReport([job.unit for job in todo], shown=progress) as report:
-            if skipped:
-                report.say(f"Skipped, for having no queries and documents: {', '.join(skipped)}")
-            sink = ResultSink(store, out, report)
-            if engine == "ray":
-                from tempscale.evaluation.ray_runner import run_on_ray
+    jobs: Sequence[Job] = ()
+    with Store(out) as store:
+        try:
+            with Session(plan, parts) as session:
+                jobs = session.jobs
+                failures = _run(plan, session, store, out, address, skipped, progress)
+                units = store.units().drop(columns="scores").set_index("id", drop=False)
+        except KeyboardInterrupt as interrupt:
+            finished = sum(store.finished(job.unit) for job in jobs)
+            units_kept = f"{finished} of {len(jobs)} units are" if jobs else "what was finished before is"
+            interrupt.args = (f"{units_kept} kept in {out}, run the same command to go on",)
+            raise
+    if failures:
+        raise EvaluationError("; ".join(failures.values()))
+    return units.loc[[job.unit.id for job in jobs]].reset_index(drop=True)
 
-                run_on_ray(plan, todo, sink, address)
-            else:
-                run_here(session, todo, sink)
-        # Also of what was finished before: the files are those of what was asked for last.
-        for job in {(job.unit.task, job.unit.temperature): job for job in session.jobs}.values():
-            sink.write_mteb_file(job)
-        units = store.units().drop(columns="scores").set_index("id", drop=False)
-    if sink.failures:
-        raise EvaluationError("; ".join(sink.failures.values()))
-    return units.loc[[job.unit.id for job in session.jobs]].reset_index(drop=True)
+
+def _run(
+    plan: Plan,
+    session: Session,
+    store: Store,
+    out: str | Path,
+    address: str | None,
+    skipped: Sequence[str],
+    progress: bool,
+) -> dict[str, str]:
+    """Run what is not finished yet; return what went wrong, by the name of the task."""
+    todo = [job for job in session.jobs if not store.finished(job.unit)]
+    with ProgressReport([job.unit for job in todo], shown=progress) as report:
+        if skipped:
+            report.say(f"Skipped, for having no queries and documents: {', '.join(skipped)}")
+        sink = ResultSink(store, out, report, session.failures)
+        if plan.engine == "ray":
+            from tempscale.evaluation.ray_runner import run_on_ray
+
+            run_on_ray(plan, todo, sink, address)
+        else:
+            run_here(session, todo, sink)
+        units = store.units()
+        for line in what_was_read(units[units.id.isin([job.unit.id for job in session.jobs])]):
+            report.say(line)
+    # Also of what was finished before: the files are those of what was asked for last.
+    for job in {(job.unit.task, job.unit.temperature): job for job in session.jobs}.values():
+        sink.write_mteb_file(job)
+    return sink.failures
+
+
+def _listed(name: str, given: Any, example: str) -> list[Any]:
+    """Return several values as a list, or raise PlanError for a single one."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise PlanError(f"{name} must be a list such as {example}, not {given!r}")
+    return list(given)
 
 
 def _check_installed(package: str, extra: str) -> None:

@@ -41,7 +41,7 @@ class Caught:
 @contextmanager
 def catching(task: Any) -> Iterator[Caught]:
     """Listen to the methods of a task that see the scores of its items, while it is evaluated."""
-    from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, AbsTaskSTS
+    from mteb.abstasks import AbsTaskClassification, AbsTaskRegression, AbsTaskRetrieval, AbsTaskSTS
 
     caught = Caught()
 
@@ -52,8 +52,9 @@ def catching(task: Any) -> Iterator[Caught]:
         caught.cosines = scores["cosine_scores"]
         caught.gold = [task.min_score + share * (task.max_score - task.min_score) for share in gold]
 
-    def of_rows(expected: Any, predicted: Any) -> None:
-        caught.right.append(np.asarray(list(expected)) == np.asarray(predicted))
+    def of_rows(expected: Any, predicted: Any, *_: Any) -> None:  # mteb passes more where a row has several labels
+        right = np.asarray(list(expected)) == np.asarray(predicted)
+        caught.right.append(right if right.ndim == 1 else right.all(axis=1))
 
     listeners: dict[type, tuple[str, Callable[..., None]]] = {
         AbsTaskRetrieval: ("task_specific_scores", of_queries),
@@ -61,6 +62,8 @@ def catching(task: Any) -> Iterator[Caught]:
         AbsTaskClassification: ("_calculate_scores", of_rows),
     }
     found = [listener for kind, listener in listeners.items() if isinstance(task, kind)]
+    if isinstance(task, AbsTaskRegression):  # to mteb a classification, but no row is right or wrong
+        found = []
     for name, listen in found:
         setattr(task, name, _both(listen, getattr(task, name)))
     try:
@@ -131,7 +134,7 @@ def _pair_ids(columns: Mapping[str, list[Any]], first: list[str], second: list[s
     ['3 a_b', '4 3']
     """
     texts = [*first, *second]
-    ids = [hashlib.sha256(text.encode()).hexdigest()[:12] for text in texts]
+    ids = [hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12] for text in texts]
     for one, two in _TEXT_IDS:
         if len(columns.get(one, ())) == len(columns.get(two, ())) == len(first):
             named = ["_".join(str(name).split()) for name in (*columns[one], *columns[two])]
@@ -180,7 +183,7 @@ def statistic_of(items: list[Item], main_score: float) -> Literal["mean", "spear
     """Return the statistic over the items that is the main score, tried out: "mean", "spearman", or else "none"."""
     from scipy.stats import spearmanr
 
-    if len(items) < 2:
+    if len(items) < 2 or not np.isfinite(main_score):
         return "none"
     scores = [item.score for item in items]
     if items[0].target is None:

@@ -1,17 +1,22 @@
 """Retrieval tasks that need no download, as tasks of mteb: a user's own pairs, and docstrings of installed packages."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mteb.abstasks import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
+from mteb.models import EncoderProtocol, SearchEncoderWrapper, SearchProtocol
 
+from tempscale.evaluation.pair_files import read_pair_file
 from tempscale.texts.docstrings import PACKAGES, docstrings
-from tempscale.texts.files import read_columns
+
+if TYPE_CHECKING:
+    import torch
 
 FEWEST = 10  # queries: `compare` gives no interval for fewer
+BLOCK = 2**25  # similarities that are computed at once
 # Shorter docstrings hardly say anything beyond their summary.
 MIN_TOKENS = 24
 
@@ -19,23 +24,29 @@ MIN_TOKENS = 24
 class PairRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is untyped here
     """Find the documents that belong to a query, among the documents of all pairs.
 
-    Equal queries are one query with several relevant documents, and equal documents are one document.
+    Equal queries are one query with several relevant documents, and equal documents are one document. A document that is the
+    query itself is not among those to choose from. Scores go up to rank 20, where mteb's go to 1000: that keeps 100 000
+    pairs within 4 GB.
 
     Args:
-        pairs: pairs of query and document, with at least 10 different queries and 2 different documents.
+        pairs: pairs of query and document, or triples with the grade of the document, a whole number: 0 is judged and not
+            relevant, 1 the grade of a pair. At least 10 different queries need a relevant document, of at least 2 documents.
+        documents: more documents to choose from.
         name: name of the task, in results.
+        origin: what the pairs are of, such as the path of a file: tasks of one name and other origins are refused together.
         **kwargs: arguments of every task of mteb.
 
     Raises:
-        ValueError: too few queries or documents.
+        ValueError: too few queries or documents, a grade that is no whole number from 0 up, or two grades for one pair.
 
-    >>> task = PairRetrieval([(f"name of {n}", f"text on {n}") for n in range(12)], name="mine")
+    >>> task = PairRetrieval([(f"name of {n}", f"text on {n}") for n in range(12)], documents=["text on 99"], name="mine")
     >>> task.load_data()
     >>> len(task.dataset["default"]["test"]["corpus"]), task.metadata.name
-    (12, 'mine')
+    (13, 'mine')
     """
 
     data_loaded: bool
+    k_values = (1, 3, 5, 10, 20)
     metadata = TaskMetadata(
         name="PairRetrieval",
         description="Find the documents that belong to a query, among those of all given pairs.",
@@ -46,34 +57,102 @@ class PairRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is untyped 
         main_score="ndcg_at_10",
     )
 
-    def __init__(self, pairs: Iterable[tuple[str, str]], *, name: str = "PairRetrieval", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        pairs: Iterable[tuple[str, str] | tuple[str, str, int]],
+        *,
+        documents: Iterable[str] = (),
+        name: str = "PairRetrieval",
+        origin: object = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.pairs = list(pairs)
-        queries, documents = (
-            (len(dict.fromkeys(side)) for side in zip(*self.pairs, strict=True)) if self.pairs else (0, 0)
-        )
-        if queries < FEWEST or documents < 2:
+        self.documents = list(documents)
+        self.origin = object() if origin is None else origin
+        self._grades: dict[tuple[str, str], int] = {}
+        for pair in self.pairs:
+            query, document, grade = (*pair, 1)[:3]
+            if not isinstance(grade, int) or grade < 0:
+                raise ValueError(f"the grade {grade!r} for the query {query!r:.40}: expected a whole number from 0 up")
+            if self._grades.setdefault((query, document), grade) != grade:
+                raise ValueError(
+                    f"the grades {self._grades[query, document]} and {grade} for one pair, of the query {query!r:.40}: "
+                    "give it one grade"
+                )
+        queries, among = self._queries(), self._documents()
+        if len(queries) < FEWEST or len(among) < 2:
             raise ValueError(
-                f"{queries} different queries with {documents} different documents: expected at least {FEWEST} queries, "
-                "and 2 documents to choose from"
+                f"{len(queries)} different queries with {len(among)} different documents: expected at least {FEWEST} "
+                "queries that have a relevant document, and 2 documents to choose from"
             )
         self.metadata = self.metadata.model_copy(update={"name": name})
+
+    def _queries(self) -> list[str]:
+        """Return the queries that have a relevant document, other than themselves."""
+        return list(dict.fromkeys(one for (one, other), grade in self._grades.items() if grade and one != other))
+
+    def _documents(self) -> list[str]:
+        return list(dict.fromkeys([*(document for _, document in self._grades), *self.documents]))
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
         """Arrange the pairs as mteb wants them; mteb's arguments make no difference."""
         if self.data_loaded:
             return
-        queries = {text: f"query {n}" for n, text in enumerate(dict.fromkeys(query for query, _ in self.pairs))}
-        documents = {text: f"document {n}" for n, text in enumerate(dict.fromkeys(text for _, text in self.pairs))}
-        relevant: dict[str, dict[str, int]] = {}
-        for query, document in self.pairs:
-            relevant.setdefault(queries[query], {})[documents[document]] = 1
+        documents = {text: f"document {n}" for n, text in enumerate(self._documents())}
+        # mteb takes a document for the query itself where they have one name.
+        queries = {text: documents.get(text, f"query {n}") for n, text in enumerate(self._queries())}
+        self.ignore_identical_ids = True
+        relevant: dict[str, dict[str, int]] = {id_: {} for id_ in queries.values()}
+        for (query, document), grade in self._grades.items():
+            if grade and query != document:
+                relevant[queries[query]][documents[document]] = grade
         self.dataset = arranged(
             dict(zip(documents.values(), documents, strict=True)),
             dict(zip(queries.values(), queries, strict=True)),
             relevant,
         )
         self.data_loaded = True
+
+    def _evaluate_subset(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """Let mteb search in blocks: by itself it compares all queries with 50 000 documents at once."""
+        if isinstance(model, EncoderProtocol) and not isinstance(model, SearchProtocol):
+            model = SearchEncoderWrapper(model, index_backend=_Blocks())
+        return super()._evaluate_subset(model, *args, **kwargs)
+
+
+class _Blocks:
+    """The index of mteb's search over a corpus in memory, a block of queries at a time."""
+
+    def add_documents(self, embeddings: Any, idxs: Sequence[str]) -> None:
+        self._documents = embeddings
+
+    def search(
+        self, embeddings: Any, top_k: int, similarity_fn: Callable[[Any, Any], Any], **kwargs: Any
+    ) -> tuple["_Rows", "_Rows"]:
+        import torch
+
+        size, top = max(1, BLOCK // len(self._documents)), min(top_k, len(self._documents))
+        scores = torch.empty(len(embeddings), top)
+        places = torch.empty(len(embeddings), top, dtype=torch.int32)
+        for start in range(0, len(embeddings), size):
+            block = slice(start, start + size)
+            similarity = torch.as_tensor(similarity_fn(embeddings[block], self._documents))
+            scores[block], places[block] = torch.topk(similarity, top, dim=1)
+        return _Rows(scores), _Rows(places)
+
+    def clear(self) -> None:
+        del self._documents
+
+
+class _Rows:
+    """Rows of a tensor, each made a list when it is asked for: all lists at once take ten times the memory."""
+
+    def __init__(self, values: "torch.Tensor") -> None:
+        self._values = values
+
+    def __getitem__(self, row: int) -> list[Any]:
+        return self._values[row].tolist()
 
 
 def arranged(
@@ -82,12 +161,14 @@ def arranged(
     """Return a corpus, queries (texts by id) and the grades of relevant documents as a retrieval task of mteb holds them."""
     from datasets import Dataset
 
+    from tempscale.evaluation.columns import read_once
+
     corpus = {"id": list(documents), "title": [""] * len(documents), "text": list(documents.values())}
     return {
         "default": {
             "test": {
-                "corpus": Dataset.from_dict(corpus),
-                "queries": Dataset.from_dict({"id": list(queries), "text": list(queries.values())}),
+                "corpus": read_once(Dataset.from_dict(corpus)),
+                "queries": read_once(Dataset.from_dict({"id": list(queries), "text": list(queries.values())})),
                 "relevant_docs": relevant,
                 "top_ranked": None,
             }
@@ -95,20 +176,25 @@ def arranged(
     }
 
 
-def read_pairs(path: str | Path) -> PairRetrieval:
+def read_pairs(path: str | Path, **options: Any) -> PairRetrieval:
     """Return the task of a file with the columns (or keys) query and document; named after the file.
 
     Args:
-        path: file, .csv, .tsv, .jsonl or .ndjson, as for `read_texts`. Rows without one of the two are left out.
+        path: file with rows and columns, as for `tempscale.read_texts`.
+        **options: other names of columns, grades, more documents, the encoding: arguments of
+            `tempscale.evaluation.pair_files.read_pair_file`.
 
     Raises:
-        OSError, ValueError: as `read_texts` does, or too few queries or documents.
+        OSError, ValueError: as `read_pair_file` does, or too few queries or documents.
     """
-    rows = zip(*read_columns(path, ["query", "document"]), strict=True)
+    found = read_pair_file(path, **options)
+    stdin = str(path) == "-"
+    name = "stdin" if stdin else Path(path).name.removesuffix(".gz")
+    origin = (str(path) if stdin else str(Path(path).absolute().resolve()), tuple(sorted(options.items())))
     try:
-        return PairRetrieval([pair for pair in rows if all(pair)], name=Path(path).stem)
+        return PairRetrieval(found.pairs, documents=found.documents, name=Path(name).stem, origin=origin)
     except ValueError as error:
-        raise ValueError(f"{path} holds {error}") from error
+        raise ValueError(f"{'stdin' if stdin else path} holds {error}") from error
 
 
 def _revision(packages: Sequence[str]) -> str:
@@ -163,6 +249,7 @@ class DocstringRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is unt
     def __init__(self, *, queries: int = 1000, packages: Sequence[str] = PACKAGES, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.queries_drawn, self.packages = queries, tuple(packages)
+        self.origin = queries, self.packages
         if self.packages != PACKAGES:
             source = {**self.metadata.dataset, "revision": _revision(self.packages)}
             self.metadata = self.metadata.model_copy(update={"dataset": source})

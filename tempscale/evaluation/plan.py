@@ -106,12 +106,14 @@ class Session:
     Attributes:
         encoder: model as mteb's encoder.
         jobs: a job for each part of the tasks and temperature.
+        failures: what went wrong with the data of a task, which then has no jobs, by its name.
         versions: versions of the packages that scores depend on, a JSON object.
         command: command that the results are kept with.
     """
 
     def __init__(self, plan: Plan, parts: Sequence[Part]) -> None:
         self.versions, self.command = json.dumps(versions()), str(plan)
+        self.failures: dict[str, Exception] = {}
         self._loaded: Part | None = None
         with ExitStack() as stack:
             model, name = _model_of(plan, stack)
@@ -134,8 +136,20 @@ class Session:
                 "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
                 "remedy": f"pieces({plan.chunk_tokens})" if plan.chunk_tokens else "",
             }
-            self.jobs = list(_jobs(plan, parts, of_model, layers))
+            self.jobs = list(_jobs(plan, list(self._readable(parts)), of_model, layers))
             self._undo = stack.pop_all()
+
+    def _readable(self, parts: Sequence[Part]) -> Iterator[Part]:
+        """Yield the parts whose data are there; some have to be loaded to see what they are."""
+        for part in parts:
+            try:
+                _ = part.data_hash
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the net of a task: what its data raise is their affair
+                self.failures[part.name] = error
+            else:
+                yield part
 
     def load(self, part: Part) -> None:
         """Load the data of a part's task; those of the task before are let go."""

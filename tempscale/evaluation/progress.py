@@ -1,15 +1,19 @@
 """What an evaluation says while it runs: a line for each finished unit, and how long the rest will take."""
 
+import json
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from tempscale.evaluation.store import Measured, Unit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class ProgressReport:
@@ -62,7 +66,9 @@ class ProgressReport:
         """Say what came out."""
         self._seconds[_part(unit)].append(measured.seconds)
         self.advance(unit)
-        self.say(f"{_name(unit)}: {measured.metric} {measured.main_score:.5f} ({_duration(measured.seconds)})")
+        score = measured.main_score
+        said = f"{score:.5f}" if score == score else "not defined: NaN, as where all gold scores are equal"
+        self.say(f"{_name(unit)}: {measured.metric} {said} ({_duration(measured.seconds)})")
 
     def advance(self, unit: Unit) -> None:
         """Count a unit as done."""
@@ -81,6 +87,29 @@ class ProgressReport:
             return None
         mean = sum(known.values()) / len(known)
         return sum(known.get(_part(unit), mean) for unit in self._left)
+
+
+def what_was_read(rows: "pd.DataFrame") -> Iterator[str]:
+    """Yield a sentence about the texts that were cut, and one about what was put in front of texts, if anything was.
+
+    Args:
+        rows: rows with the columns task, max_seq_length, cut and prompts, of the store or of a comparison.
+    """
+    for tokens, of_length in rows[rows.cut > 0].groupby("max_seq_length"):
+        cut = of_length.groupby("task", sort=False).cut.max()
+        shares = ", ".join(f"{100 * share:.2g} % of {task}" for task, share in cut.items())
+        yield f"Texts longer than {tokens} tokens were cut: {shares}"
+    by_prompt: dict[str, dict[str, None]] = defaultdict(dict)
+    for task, prompts in zip(rows.task, rows.prompts, strict=True):
+        if isinstance(prompts, str) and prompts:
+            given = [f"{prompt!r} ({_SIDES[side]})" for side, prompt in json.loads(prompts).items() if prompt]
+            by_prompt[" and ".join(given)][task] = None
+    by_prompt.pop("", None)
+    for listed, tasks in by_prompt.items():
+        yield f"In front of the texts was put {listed}: {', '.join(tasks)}"
+
+
+_SIDES = {"query": "queries", "document": "documents", "text": "all texts"}
 
 
 def _part(unit: Unit) -> tuple[str, ...]:

@@ -4,9 +4,12 @@ Only the driver claims units and writes the store. A worker loads the plan itsel
 the same names on all nodes; a worker whose model or data differ from the driver's refuses the unit.
 """
 
+import os
+import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,10 +55,28 @@ def run_on_ray(plan: Plan, jobs: Sequence[Job], sink: ResultSink, address: str |
         OSError: no cluster, or none of its workers can be started.
         MemoryError: a text that does not fit on a worker's device.
     """
+    if jobs:
+        with _stdout_to_stderr():
+            _run(plan, jobs, sink, address)
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send what Ray says, from Python and from beneath, to stderr: stdout is for results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _run(plan: Plan, jobs: Sequence[Job], sink: ResultSink, address: str | None) -> None:
     import ray
 
-    if not jobs:
-        return
     started = not ray.is_initialized()
     if started:
         try:
@@ -130,7 +151,7 @@ class _Pool:
             self._replace(job, error, waiting, sink)
             return
         except RayTaskError as error:
-            if job is None or not isinstance(error.cause, (OSError, ValueError)):
+            if job is None or not isinstance(error.cause, Exception) or isinstance(error.cause, MemoryError):
                 raise error.cause from error
             sink.fail(job, error.cause)
         else:

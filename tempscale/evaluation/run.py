@@ -4,10 +4,11 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tempscale.evaluation.failures import sentence, show_traceback
 from tempscale.evaluation.item_scores import catching, items_of, statistic_of
 from tempscale.evaluation.mteb_files import mteb_meta, write_mteb_file
 from tempscale.evaluation.plan import Job, Session
@@ -24,9 +25,13 @@ class ResultSink:
         failures: what went wrong, by the name of the task.
     """
 
-    def __init__(self, store: Store, out: str | Path, report: ProgressReport) -> None:
+    def __init__(
+        self, store: Store, out: str | Path, report: ProgressReport, failures: Mapping[str, Exception] | None = None
+    ) -> None:
         self.report = report
         self.failures: dict[str, str] = {}
+        for name, error in (failures or {}).items():
+            self._fail(name, error)
         self._store, self._out = store, out
         self._waited_for: set[str] = set()
 
@@ -43,6 +48,8 @@ class ResultSink:
                 self.report.advance(job.unit)
             elif self._store.claim(job.unit):
                 waiting.remove(job)
+                if job.unit.id in self._store.altered:
+                    self.report.say(f"1 unit was altered since ({self._store.altered[job.unit.id]}), and is run again")
                 self.report.start(job.unit)
                 return job
         return None
@@ -65,13 +72,24 @@ class ResultSink:
     def fail(self, job: Job, error: Exception) -> None:
         """Give a task up, and go on with the others."""
         self._store.release(job.unit)
-        self.failures[job.part.name] = str(error)
-        self.report.say(f"{job.part.name}: failed, going on with the rest")
+        self._fail(job.part.name, error)
         self.report.advance(job.unit)
 
+    def _fail(self, name: str, error: Exception) -> None:
+        said = sentence(error)
+        self.failures[name] = said if name in said else f"{name}: {said}"
+        self.report.say(f"{name}: failed, going on with the rest")
+        show_traceback(error)
+
     def write_mteb_file(self, job: Job) -> None:
-        """Write the finished parts of a job's task at its temperature as mteb does."""
-        write_mteb_file(self._out, job.part, job.unit, self._store.parts(job.unit))
+        """Write the finished parts of a job's task at its temperature as mteb does; what mteb refuses is a failure."""
+        try:
+            write_mteb_file(self._out, job.part, job.unit, self._store.parts(job.unit))
+        except (OSError, MemoryError):  # concern every task
+            raise
+        except Exception as error:  # noqa: BLE001 - the net of a task: what mteb finds wrong with it is its affair
+            if job.part.name not in self.failures:
+                self._fail(job.part.name, error)
 
 
 def run_here(session: Session, jobs: Sequence[Job], sink: ResultSink) -> None:
@@ -93,7 +111,9 @@ def run_here(session: Session, jobs: Sequence[Job], sink: ResultSink) -> None:
             continue
         try:
             measured, items = run_unit(session, job)
-        except (OSError, ValueError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the net of a task: what its data and mteb raise is their affair
             sink.fail(job, error)
         else:
             sink.finish(job, measured, items)
@@ -109,7 +129,7 @@ def run_unit(session: Session, job: Job) -> tuple[Measured, list[Item]]:
     mteb's own cache is not used: it takes every local model, and every temperature, for the same one.
 
     Raises:
-        OSError, ValueError: the data cannot be had, or are not what the task expects.
+        OSError, ValueError: the data cannot be had, or are not what the task expects; and whatever mteb raises.
         MemoryError: not even one text fits.
     """
     import mteb
@@ -160,7 +180,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"(mteb|datasets|huggingface_hub|sklearn)\b.*")
+            warnings.filterwarnings("ignore", module=r"(mteb|datasets|huggingface_hub|scipy|sklearn)\b.*")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

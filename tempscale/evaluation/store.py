@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from tempscale.evaluation import claims
 from tempscale.evaluation.migration import migrate
@@ -126,6 +132,23 @@ class Item(NamedTuple):
     texts: str | None = None
 
 
+class ItemTable(NamedTuple):
+    """The items of a unit, in their order: what the items are (the fields of `Item` but the score), and their scores.
+
+    `labels` are columns (item, tokens, target, cluster, source, texts); units of one opening that have equal ones share
+    them. `scores` are (n,), NaN where one is not defined.
+    """
+
+    labels: tuple[tuple[Any, ...], ...]
+    scores: npt.NDArray[np.float64]
+
+    def column(self, name: str) -> tuple[Any, ...]:
+        """Return a field of all items other than the score."""
+        return self.labels[_LABELS.index(name)]
+
+
+_LABELS = [name for name in Item._fields if name != "score"]
+NO_ITEMS = ItemTable(((),) * len(_LABELS), np.empty(0))
 UNIT = [field.name for field in fields(Unit)]
 MEASURED = [field.name for field in fields(Measured)]
 COLUMNS = ["id", *UNIT, *MEASURED, "created"]
@@ -143,7 +166,7 @@ class Store:
 
     A unit and its items are written in one transaction, with a digest over all of them: a unit is there completely, or not
     at all, and one that was altered since does not count as finished. The digest of a unit is verified once for each
-    opening of the store, when it is first read.
+    opening of the store, when it is first read; `altered` names those for which it failed.
 
     Any number of processes of one machine may use a store at once, and share work by claiming units. A claim holds for as
     long as its process lives and the store is open (`tempscale.evaluation.claims`).
@@ -152,7 +175,14 @@ class Store:
 
     Args:
         out: folder; the database is `results.sqlite` in it.
-        create: whether to make what is missing. Without, a folder that has no results is an error.
+        create: whether to make what is missing. Without, a folder that has no results is an error, and one in which nothing
+            may be written is read where it is, or from a copy among the temporary files where that cannot be done.
+        keep_items: whether all items stay in memory once they are read: 8 bytes each, and what the items are once for all
+            units that have the same. For whoever reads all units, and then their items.
+
+    Attributes:
+        path: path of the database.
+        altered: units read so far that were altered since they were written, for people, by their ids.
 
     Raises:
         FileNotFoundError: nothing to read, and not to be created.
@@ -168,7 +198,7 @@ class Store:
     (True, [1.0, 0.0], ['0.9'])
     """
 
-    def __init__(self, out: str | Path, *, create: bool = True) -> None:
+    def __init__(self, out: str | Path, *, create: bool = True, keep_items: bool = False) -> None:
         self.path = Path(out) / FILE
         if not create and not self.path.is_file():
             raise FileNotFoundError(
@@ -178,17 +208,46 @@ class Store:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"cannot make the folder {out} ({error.strerror}): name another") from error
+        self.altered: dict[str, str] = {}
         self._verified: set[str] = set()
+        self._kept: dict[str, ItemTable] | None = {} if keep_items else None
+        self._labels: dict[tuple[tuple[Any, ...], ...], tuple[tuple[Any, ...], ...]] = {}
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._owner = claims.new_owner()
         self._heartbeat: claims.Heartbeat | None = None
         with self._explained():
-            # Autocommit: transactions are begun by hand, where they are needed.
-            self._database = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
+            may_write = all(os.access(path, os.W_OK) for path in (self.path, self.path.parent) if path.exists())
+            self._database = self._connect(str(self.path)) if may_write or create else self._connect_to_read()
             try:
                 self._prepare()
             except BaseException:
-                self._database.close()
+                self._close()
                 raise
+
+    def _connect(self, database: str, *, uri: bool = False) -> sqlite3.Connection:
+        # Autocommit: transactions are begun by hand, where they are needed.
+        return sqlite3.connect(database, timeout=WAIT, isolation_level=None, uri=uri)
+
+    def _connect_to_read(self) -> sqlite3.Connection:
+        """Open a database beside which nothing can be written."""
+        with suppress(sqlite3.OperationalError):
+            database = self._connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+            if database.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+                return database
+            database.close()
+        # An older version, or a database that SQLite cannot read without files beside it, so nobody is writing it now.
+        self._copy = tempfile.TemporaryDirectory(prefix="tempscale-")
+        try:
+            for path in (self.path, self.path.with_name(f"{FILE}-wal")):
+                if path.exists():
+                    shutil.copyfile(path, Path(self._copy.name) / path.name)
+        except OSError as error:
+            self._copy.cleanup()
+            raise OSError(
+                f"cannot copy {self.path}, beside which nothing may be written, to the temporary files ({error.strerror}): "
+                "name a folder with space in TMPDIR"
+            ) from error
+        return self._connect(str(Path(self._copy.name) / FILE))
 
     def _prepare(self) -> None:
         found = self._version()
@@ -220,6 +279,8 @@ class Store:
             yield
         except sqlite3.DatabaseError as error:
             raise OSError(self._explanation(error)) from error
+        except UnicodeDecodeError as error:  # the message of an error that has damaged names in it
+            raise OSError(self._explanation(sqlite3.DatabaseError(error.reason))) from error
 
     def _explanation(self, error: sqlite3.DatabaseError) -> str:
         """Return one sentence that says what is wrong, and what to do."""
@@ -261,19 +322,47 @@ class Store:
 
     def _rows(self, where: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         """Return the rows (`COLUMNS`) of the unaltered units for which a condition holds, the oldest first."""
-        query = f"SELECT {', '.join(COLUMNS)}, digest FROM unit WHERE {where} ORDER BY created, id"
-        return [row[:-1] for row in self._database.execute(query, values).fetchall() if self._unaltered(row)]
+        query = f"SELECT {', '.join(COLUMNS)}, digest FROM unit WHERE {where} ORDER BY created, rowid"
+        return [row[:-1] for row in self._fetch(query, values) if self._unaltered(row)]
+
+    def _fetch(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error):
+                raise
+        # Bytes that are no text are those of a unit that was altered, which its digest shows.
+        self._database.text_factory = lambda raw: raw.decode(errors="replace")
+        try:
+            return self._database.execute(query, values).fetchall()
+        finally:
+            self._database.text_factory = str
 
     def _unaltered(self, row: tuple[Any, ...]) -> bool:
         """Whether the digest of a unit, last in its row, is that of the row and its items."""
         unit_id = row[0]
-        if unit_id not in self._verified and row[-1] == _digest(row[:-1], self._items(unit_id)):
+        if unit_id not in self._verified:
+            items = self._items(unit_id)
+            if row[-1] != _digest(row[:-1], items):
+                task, split, subset, *setting = (row[COLUMNS.index(name)] for name in _NAMED)
+                where = " ".join(map(str, (task, split, *([] if subset == "default" else [subset]))))
+                self.altered[unit_id] = f"{where} at {Setting(*map(str, setting)).label}"
+                return False
             self._verified.add(unit_id)
-        return unit_id in self._verified
+            if self._kept is not None:
+                self._kept[unit_id] = self._item_table(items)
+        self.altered.pop(unit_id, None)
+        return True
 
     def _items(self, unit_id: str) -> list[tuple[Any, ...]]:
-        query = f"SELECT {', '.join(Item._fields)} FROM item WHERE unit = ? ORDER BY position"
-        return self._database.execute(query, (unit_id,)).fetchall()
+        return self._fetch(f"SELECT {', '.join(Item._fields)} FROM item WHERE unit = ? ORDER BY position", (unit_id,))
+
+    def _item_table(self, rows: list[tuple[Any, ...]]) -> ItemTable:
+        columns = list(zip(*rows, strict=True)) or [()] * len(Item._fields)
+        scores = np.array(columns.pop(Item._fields.index("score")), dtype=np.float64)
+        labels = tuple(columns)
+        shared = labels if self._kept is None else self._labels.setdefault(labels, labels)
+        return ItemTable(shared, scores)
 
     def claim(self, unit: Unit) -> bool:
         """Take a unit to run it: until it is added or released, or the store is closed, no other process gets it.
@@ -319,7 +408,7 @@ class Store:
     def add(self, unit: Unit, measured: Measured, items: Iterable[Item]) -> None:
         """Write a unit and its items at once, and end its claim. One that is finished already is kept as it is."""
         rows = [
-            (str(name), tokens and int(tokens), _number(score), _number(target), *labels)
+            (_text(name), tokens and int(tokens), _number(score), _number(target), *map(_text, labels))
             for name, tokens, score, target, *labels in items
         ]
         created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -341,28 +430,40 @@ class Store:
             )
 
     def units(self) -> "pd.DataFrame":
-        """Return one row for each finished unit, the oldest first; without units altered before their first reading here."""
+        """Return one row for each finished unit, the oldest first; without units altered before their first reading here.
+
+        A score that is not defined is NaN.
+        """
         import pandas as pd
 
         with self._explained():
-            return pd.DataFrame(self._rows("TRUE", []), columns=COLUMNS).astype({"cut": "float"})
+            return pd.DataFrame(self._rows("TRUE", []), columns=COLUMNS).astype({"cut": "float", "main_score": "float"})
+
+    def item_table(self, unit_id: str) -> ItemTable:
+        """Return the items of a finished unit, without pandas.
+
+        Raises:
+            KeyError: no such unit, or one that was altered before it was first read here.
+        """
+        if self._kept is not None and unit_id in self._kept:
+            return self._kept[unit_id]
+        with self._explained():
+            if not self._rows("id = ?", [unit_id]):
+                raise KeyError(f"no finished unit {unit_id!r} in {self.path}: see Store.units()")
+            return self._item_table(self._items(unit_id))
 
     def items(self, unit_id: str) -> "pd.DataFrame":
         """Return the items of a finished unit, their fields as columns; numbers that are not there are NaN.
 
         Raises:
-            KeyError: no such unit, or one that was altered before it was first read here.
+            KeyError: as `item_table` does.
         """
         import pandas as pd
 
-        with self._explained():
-            if not self._rows("id = ?", [unit_id]):
-                raise KeyError(f"no finished unit {unit_id!r} in {self.path}: see Store.units()")
-            rows = self._items(unit_id)
-        frame = pd.DataFrame(rows, columns=list(Item._fields))
-        return frame.astype(
-            {"tokens": "float" if frame.tokens.isna().any() else "int", "score": "float", "target": "float"}
-        )
+        table = self.item_table(unit_id)
+        columns = dict(zip(_LABELS, map(list, table.labels), strict=True)) | {"score": table.scores}
+        frame = pd.DataFrame(columns, columns=list(Item._fields))
+        return frame.astype({"tokens": "float" if frame.tokens.isna().any() else "int", "target": "float"})
 
     def close(self) -> None:
         """End the claims that are left, and close the database."""
@@ -372,7 +473,12 @@ class Store:
             with suppress(sqlite3.Error):
                 self._database.execute("DELETE FROM claim WHERE owner = ?", (self._owner,))
             self._heartbeat = None
+        self._close()
+
+    def _close(self) -> None:
         self._database.close()
+        if self._copy:
+            self._copy.cleanup()
 
     def __enter__(self) -> Self:
         """Return the store, which is open already."""
@@ -385,9 +491,23 @@ class Store:
         self.close()
 
 
+# What names a unit for people: what was evaluated, and the fields of its `Setting`.
+_NAMED = ("task", "split", "subset", *Setting._fields)
+
+
 def _digest(values: Iterable[Any], items: list[tuple[Any, ...]]) -> str:
     """Return a hash over all that is stored of a unit: its row, and the rows of its items."""
-    return hashlib.sha256(json.dumps([list(values), items]).encode()).hexdigest()
+    # What is neither text nor number, which only somebody else writes, must not stop who looks for it.
+    return hashlib.sha256(json.dumps([list(values), items], default=repr).encode()).hexdigest()
+
+
+def _text(value: object) -> str | None:
+    """Return a text that SQLite can keep: half a pair of surrogates is written out.
+
+    >>> _text(7), _text(None), _text("a" + chr(0xD800))
+    ('7', None, 'a\\\\ud800')
+    """
+    return None if value is None else str(value).encode(errors="backslashreplace").decode()
 
 
 def _number(value: float | None) -> float | None:

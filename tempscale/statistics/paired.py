@@ -104,14 +104,13 @@ def paired(
     >>> float(result.difference[0]), float(result.p_value()[0].round(1))  # exactly 2 of 16 flips reach it
     (0.25, 0.1)
     """
-    from scipy import stats
-
     before = np.asarray(baseline, dtype=np.float64)
     after = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     gold = None if target is None else np.asarray(target, dtype=np.float64)
     _check_paired(before, after, gold)
     n, rng = len(before), np.random.default_rng(seed)
     bootstrap: list[Floats]
+    null: list[Floats]
     if gold is None:
         change = (after - before).T
         sums, sizes = (change, np.ones(n)) if clusters is None else _by_cluster(change, np.asarray(clusters))
@@ -125,9 +124,9 @@ def paired(
     observed = spearman(np.ones((1, n)), gold, columns)
     bootstrap = [_to_first(spearman(weights, gold, columns)) for weights in bootstrap_weights(n, resamples, rng)]
     # As ranks, because a setting may shift all scores and rank alike.
-    target_ranks, *ranks = stats.rankdata([gold, *columns], axis=1)
+    target_ranks, first, *others = (_centred_ranks(np.ones((n, 1)), column)[:, 0] for column in (gold, *columns))
     null = [
-        np.stack([exchanged_correlations(flips, target_ranks, ranks[0], other) for other in ranks[1:]], axis=1)
+        exchanged_correlations(flips, target_ranks, first, np.stack(others, axis=1))
         for flips in signs(n, resamples, rng)
     ]
     return Paired(observed[0, 0].item(), _to_first(observed)[0], np.concatenate(bootstrap), np.concatenate(null))
@@ -165,7 +164,8 @@ def _to_first(columns: Floats) -> Floats:
 
 def bootstrap_weights(n: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
     """Yield (b, n) blocks, `resamples` rows in all: how often each of n items is drawn in n draws with replacement."""
-    for rows in _chunks(n, resamples):
+    # The draws do not depend on the blocks, which may be smaller than those of the signs, and fit into caches.
+    for rows in _chunks(n, resamples, most=max(_LONG_ROWS, _CHUNK // 4 // n)):
         draws = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
         yield np.bincount(draws.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
 
@@ -180,8 +180,8 @@ def signs(n: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
 _CHUNK = 1_000_000
 
 
-def _chunks(n: int, resamples: int) -> Iterator[int]:
-    size = max(1, _CHUNK // n)
+def _chunks(n: int, resamples: int, most: int | None = None) -> Iterator[int]:
+    size = min(max(1, _CHUNK // n), most or resamples)
     for start in range(0, resamples, size):
         yield min(size, resamples - start)
 
@@ -200,17 +200,61 @@ def spearman(weights: Floats, target: Floats, columns: Sequence[Floats]) -> Floa
     >>> spearman(np.ones((1, 4)), np.arange(4.0), [np.array([1.0, 2.0, 4.0, 3.0])])
     array([[0.8]])
     """
-    # Items along the first axis: whole rows are gathered and summed, which is several times faster.
+    # Items along the first axis: whole rows are summed. What does not depend on a column is computed once for all of them.
     items = np.ascontiguousarray(weights.T)
     gold = _centred_ranks(items, target)
     weighted = items * gold
     energy = (weighted * gold).sum(axis=0)
-    result = np.empty((len(weights), len(columns)))
+    half, cubes = (weighted * items).sum(axis=0) / 2, (items**3).sum(axis=0)
+    result, room = np.empty((len(weights), len(columns))), np.empty_like(items)
     for k, column in enumerate(columns):
-        ranks = _centred_ranks(items, column)
-        scale = np.sqrt(energy * (items * ranks**2).sum(axis=0))
-        result[:, k] = _ratio((weighted * ranks).sum(axis=0), scale)
+        if len(weights) >= _LONG_ROWS:
+            products, squares = _products(items, weighted, column, half, cubes, room)
+        else:
+            ranks = _centred_ranks(items, column)
+            products, squares = (weighted * ranks).sum(axis=0), (items * ranks**2).sum(axis=0)
+        result[:, k] = _ratio(products, np.sqrt(energy * squares))
     return result
+
+
+# Samples from which on a step per item, of all samples at once, is faster than steps over whole matrices.
+_LONG_ROWS = 256
+
+
+def _products(
+    items: Floats, weighted: Floats, values: Floats, half: Floats, cubes: Floats, ranks: Floats
+) -> tuple[Floats, Floats]:
+    """Return sums over weighted samples for the ranks of n values: those of their products with others, and of squares.
+
+    Args:
+        items: (n, b) how often each item occurs in each of b samples.
+        weighted: (n, b) other numbers of the items, times how often they occur; the columns sum to 0.
+        values: (n,) values to rank, ties by their average.
+        half: (b,) sums of weighted * items / 2.
+        cubes: (b,) sums of items**3.
+        ranks: (n, b) room to work in.
+
+    A group of `count` equal values takes the ranks after those of all smaller ones: their mean is what has come so far
+    plus (count + 1) / 2, where the constant does not matter to the products. So one pass through the groups in their order
+    gives them, a row of samples at a time. The squares of centred ranks sum to (n**3 - sum of count**3) / 12.
+    """
+    _, group, size = np.unique(values, return_inverse=True, return_counts=True)
+    order = np.argsort(group, kind="stable")
+    ranks, so_far = np.empty_like(items), np.zeros(items.shape[1])
+    counts, rows, items_in_order, start = list(items), list(ranks), order.tolist(), 0
+    for members in size.tolist():
+        first = items_in_order[start]
+        if members == 1:  # plus count / 2, which is taken off all at once
+            so_far = np.add(so_far, counts[first], out=rows[first])
+        else:
+            equal = order[start : start + members]
+            count = items[equal].sum(axis=0)
+            ranks[equal] = so_far + count / 2
+            so_far = so_far + count
+            half = half - (weighted[equal] * items[equal]).sum(axis=0) / 2
+            cubes = cubes + count**3 - (items[equal] ** 3).sum(axis=0)
+        start += members
+    return np.einsum("ib,ib->b", weighted, ranks) - half, (float(len(items)) ** 3 - cubes) / 12
 
 
 def _centred_ranks(items: Floats, values: Floats) -> Floats:
@@ -233,24 +277,26 @@ def exchanged_correlations(flips: Floats, target: Floats, before: Floats, after:
         flips: (b, n) signs; -1 exchanges an item's values.
         target: (n,) values to correlate with.
         before: (n,) values under the baseline: ranks, for Spearman's correlation.
-        after: (n,) values under the setting.
+        after: (n,) values under the setting, or (n, k) under several.
 
     Returns:
-        (b,) Pearson's correlation with the target, setting minus baseline.
+        (b,) or (b, k) Pearson's correlation with the target, setting minus baseline.
 
     >>> flips = np.array([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]])
     >>> exchanged_correlations(flips, np.arange(3.0), np.array([1.0, 3.0, 2.0]), np.arange(3.0)).round(6)
     array([ 0.5, -0.5])
     """
     # After the exchange, setting and baseline are middle + flips * half and middle - flips * half.
-    middle, half = (after + before) / 2, (after - before) / 2
-    gold, middle = target - target.mean(), middle - middle.mean()
-    mean, cross, product = (flips @ np.stack([half, half * middle, half * gold], axis=1)).T
-    squares, both, scale = (middle**2 + half**2).sum(), (middle * gold).sum(), np.sqrt((gold**2).sum())
+    gold, settings = (target - target.mean())[:, None], after.reshape(len(target), -1)
+    middle, half = (settings + before[:, None]) / 2, (settings - before[:, None]) / 2
+    middle -= middle.mean(axis=0)
+    mean, cross, product = np.split(flips @ np.concatenate([half, half * middle, half * gold], axis=1), 3, axis=1)
+    squares, both, scale = (middle**2 + half**2).sum(axis=0), (middle * gold).sum(axis=0), np.sqrt((gold**2).sum())
     variance = squares - mean**2 / len(gold)
-    return _ratio(both + product, scale * np.sqrt(np.maximum(variance + 2 * cross, 0))) - _ratio(
+    difference = _ratio(both + product, scale * np.sqrt(np.maximum(variance + 2 * cross, 0))) - _ratio(
         both - product, scale * np.sqrt(np.maximum(variance - 2 * cross, 0))
     )
+    return difference.reshape(len(flips), *after.shape[1:])
 
 
 def _ratio(numerator: Floats, scale: Floats) -> Floats:

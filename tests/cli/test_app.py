@@ -1,12 +1,21 @@
 """The command line, as a user calls it."""
 
+import errno
+import os
 import re
+import signal
+import sqlite3
+import subprocess
+import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from support.command import invoke, run
+from support.units import write_units
 
 import tempscale
 
@@ -65,3 +74,107 @@ def test_fold_says_in_one_sentence_what_is_wrong(arguments, status, message, tmp
     assert (result.returncode, result.stdout) == (status, "")
     assert message in " ".join(result.stderr.replace("\u2502", " ").split())
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+WHAT_MAY_HAPPEN = {
+    "a bug": (
+        ZeroDivisionError("division by zero"),
+        r"unexpected ZeroDivisionError at .*:\d+ \(division by zero\); TEMPSC",
+    ),
+    "a key": (
+        KeyError("text"),
+        r"unexpected KeyError at .* \('text'\); TEMPSCALE_TRACEBACK=1 shows where it comes from",
+    ),
+    "a kind": (TypeError("not\na str"), r"unexpected TypeError at .* \(not a str\)"),
+    "nothing": (AssertionError(), r"unexpected AssertionError at "),
+    "full disk": (
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x/a"),
+        r"cannot write /x/a \(No space left on device\): ",
+    ),
+    "full, in Rust": (
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+        r"cannot write \(No space left",
+    ),
+    "weights": (
+        SafetensorError("header too large"),
+        r"cannot read a file of weights \(header too large\): it is damaged",
+    ),
+    "read-only": (
+        OSError(errno.EROFS, "Read-only file system", "/x/a"),
+        r"cannot use /x/a \(Read-only file system\): name",
+    ),
+    "read-only home": (
+        PermissionError(errno.EACCES, "Permission denied", str(Path("~/.cache/huggingface/hub").expanduser())),
+        r"huggingface/hub \(Permission denied\): models and data sets are kept there; name a folder .* in HF_HOME",
+    ),
+    "locked": (sqlite3.OperationalError("database is locked"), r"cannot use a database \(database is locked\): "),
+    "no database": (
+        sqlite3.DatabaseError("file is not a database"),
+        r"cannot use a database \(file is not a database\)",
+    ),
+    "memory": (MemoryError(), r"not enough memory: "),
+    "our own": (ValueError("temperature must be positive"), r"temperature must be positive$"),
+    "surrogate": ("surrogate", r"a text has '\\ud800', half of a pair of surrogates and no character: "),
+}
+
+
+@pytest.mark.parametrize("what", WHAT_MAY_HAPPEN)
+@pytest.mark.parametrize("traceback", [False, True])
+def test_whatever_happens_in_a_command_is_one_sentence(what, traceback, monkeypatch, tmp_path, capfd):
+    error, message = WHAT_MAY_HAPPEN[what]
+
+    def load(_):
+        if error == "surrogate":
+            "a\ud800b".encode()
+        raise error
+
+    monkeypatch.setattr("tempscale.cli.app.load_model", load)
+    monkeypatch.setenv("TEMPSCALE_TRACEBACK", "1" if traceback else "")
+    result = invoke("fold", "minilm", "0.9", tmp_path / "out")
+    assert (result.returncode, result.stdout) == (1, "")
+    *before, last = result.stderr.splitlines()
+    assert before[0] == "Loading minilm"
+    assert re.match(f"tempscale: .*{message}", last), last
+    assert ("Traceback" in "".join(before)) == traceback
+    assert traceback or len(before) == 1
+    assert not (tmp_path / "out").exists()
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no full device to write to")
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("compare", ".", "--format", "csv")])
+def test_a_full_output_is_one_sentence(arguments, several_results):
+    command = [sys.executable, "-c", "from tempscale.cli.app import app; app()", *arguments]
+    with FULL.open("w") as full:
+        found = subprocess.run(command, stdout=full, stderr=-1, text=True, check=False, cwd=several_results)
+    assert found.returncode == 1
+    assert found.stderr == "tempscale: cannot write (No space left on device): make room, or write elsewhere\n"
+
+
+@pytest.fixture
+def several_results(tmp_path):
+    write_units(tmp_path, tasks=1, settings=2)
+    return tmp_path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_is_said_and_leaves_nothing(sent, status, tmp_path):
+    code = """
+import sys, time
+from tempscale.cli import app
+def load(name):
+    print("loading", flush=True)
+    time.sleep(60)
+app.load_model = load
+app.app()
+"""
+    command = [sys.executable, "-c", code, "fold", "minilm", "0.9", tmp_path / "out"]
+    process = subprocess.Popen(command, stdout=-1, stderr=-1, text=True)
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (status, "Loading minilm\ntempscale: interrupted\n")
+    assert not list(tmp_path.iterdir())

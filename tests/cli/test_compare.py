@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from importlib import metadata
 
 import numpy as np
@@ -48,7 +49,7 @@ def expected(results):
 
 def test_csv_and_json_hold_everything(results, expected):
     said = (
-        "tempscale: left out: Alone (test, default) has no result of minilm at the baseline temperature 1 "
+        "tempscale: left out: Alone (test, default) has no result of minilm at the baseline temperature 1.0 "
         "on the same data"
     )
     written = run(results, "--format", "csv")
@@ -64,7 +65,7 @@ def test_csv_and_json_hold_everything(results, expected):
 
 
 def test_markdown(results, expected):
-    lines = run(results, "--format", "markdown").stdout.splitlines()
+    lines = run(results, "--format", "markdown", "--by", "length").stdout.splitlines()
     assert lines[0] == "**minilm, 256 tokens, float32**"
     assert {line.count("|") for line in lines[2:]} == {10}
     assert len(lines) == len(expected) + 4
@@ -78,7 +79,7 @@ def test_markdown(results, expected):
 
 
 def test_table_shows_every_row_also_in_a_pipe(results, expected):
-    written = run(results)
+    written = run(results, "--by", "length", "--by", "part")
     assert written.returncode == 0
     for row in expected.itertuples():
         assert f"{row.difference:+.4f}" in written.stdout
@@ -234,3 +235,79 @@ def test_items_need_a_folder(several):
     refused = run(several, "--items")
     assert refused.returncode == 2
     assert "name a folder for it with --out" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def detailed(tmp_path_factory):
+    """Two tasks, one of two subsets with long names; texts that were cut and had prompts; data that changed."""
+    out, rng = tmp_path_factory.mktemp("detailed"), np.random.default_rng(2)
+    facts = {"prompts": '{"query": "query: ", "document": ""}', "cut": 0.31}
+    with Store(out) as store:
+        for data, task, subset in [
+            ("d0", "SciFact", "default"),
+            ("d1", "SciFact", "default"),
+            ("d1", "AVeryLongNameOfATaskClassification", "a-subset"),
+            ("d1", "AVeryLongNameOfATaskClassification", "another-subset"),
+        ]:
+            before = rng.random(60)
+            for temperature, layers in [("1.0", "all"), ("0.9", "all"), ("LogLength(reference_length=128)", "last:3")]:
+                unit = Unit("minilm", "m", task, "", "test", subset, temperature, layers, "both", 256, "float32", data)
+                scores = before - rng.normal(0.1 if temperature != "1.0" else 0, 0.01, 60) * (
+                    1 if task == "SciFact" else 0
+                )
+                items = [Item(str(i), i, score) for i, score in enumerate(scores)]
+                more = facts if task == "SciFact" else {}
+                measured = Measured(float(scores.mean()), "ndcg_at_10", "mean", "cpu", "{}", "", 1.0, 1, **more)
+                store.add(unit, measured, items)
+    return out
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 200])
+@pytest.mark.parametrize("by", [(), ("length",), ("part", "length")])
+def test_no_digit_is_cut_in_a_terminal_of_any_width(detailed, columns, by, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    written = run(detailed, *(part for one in by for part in ("--by", one)))
+    assert written.returncode == 0, written.stderr
+    text = re.sub(r"\x1b\[[0-9;]*m", "", written.stdout)
+    assert "\u2026" not in text
+    assert "..." not in text
+    assert max(map(len, text.splitlines())) <= max(80, columns)
+    with pytest.warns(UserWarning, match="older results under the same name"):
+        frame = compare(detailed, lengths="length" in by)
+    shown = frame[~frame.scope.isin({"part", "length"} - set(by))]
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    for row in shown.itertuples():
+        numbers = f"{row.baseline:.4f} {row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}] {row.p_holm:.2g}"
+        assert any(numbers in line for line in lines), numbers
+    assert ("By length" in text, "On the splits and subsets of a task" in text) == ("length" in by, "part" in by)
+
+
+def test_closing_sentences(detailed):
+    written = run(detailed)
+    words = " ".join(written.stdout.split())
+    assert ("Real differences (p at most 0.05 after Holm's correction): on a task 2 of 4 (0 up, 2 down): ") in words, (
+        words
+    )
+    assert re.search(r"over all tasks 2 of 2 \(0 up, 2 down\)", words)
+    assert "Texts longer than 256 tokens were cut: 31 % of SciFact" in words
+    assert "In front of the texts was put 'query: ' (queries): SciFact" in words
+    assert written.stderr.splitlines() == [
+        "tempscale: older results under the same name are left out (SciFact, 3 of 6 units of other data): versions='all' "
+        "(--versions all) shows them, too"
+    ]
+    both = run(detailed, "--versions", "all", "--format", "markdown")
+    assert both.stderr == ""
+    tasks = {line.split(" | ")[1] for line in both.stdout.splitlines() if line.startswith("| task |")}
+    assert tasks == {"SciFact (d0)", "SciFact (d1)", "AVeryLongNameOfATaskClassification"}
+
+
+def test_published_units_are_those_compared(detailed, tmp_path):
+    for versions, states in (("newest", {"d1"}), ("all", {"d0", "d1"})):
+        written = run(detailed, "--versions", versions, "--out", tmp_path / versions, "--items")
+        assert written.returncode == 0, written.stderr
+        units, items = (pd.read_csv(tmp_path / versions / f"{name}.csv", comment="#") for name in ("units", "items"))
+        assert set(units.data_hash) == states
+        assert len(items) == 60 * (2 + len(states))
+        assert ("data_hash" in items) == (len(states) > 1)

@@ -37,18 +37,32 @@ def test_a_csv_file_of_texts(tmp_path):
     assert "--out: new/out exists and is not an empty folder: name a new one" in again.stderr
 
 
+def test_warnings_stand_before_the_verdict(tmp_path):
+    """And a schedule is a temperature."""
+    frame = docstrings(["numpy", "scipy"])
+    texts = frame[(frame.tokens >= 70) & (frame.tokens <= 90)].text[:40]
+    (tmp_path / "mails.jsonl").write_text("\n".join(json.dumps({"text": f"Dear Sir, {text}"}) for text in texts))
+    result = invoke("diagnose", "minilm", "--texts", "mails.jsonl", "--temperatures", "LogLength(16)", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    said = " ".join(result.stdout.split())
+    assert said.startswith("Warning: 40 of 40 texts begin with 'dear sir,', and short cuts are dominated by that")
+    assert said.index("Warning") < said.index("the mean cosine of different texts goes from")
+    assert "At temperature LogLength(reference_length=16, temperature=1.0, exponent=1.0) the mean cosine at 64" in said
+    assert "16 → 64 tokens" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
         (("minilm", "--texts", "none.txt"), 2, "--texts: cannot read none.txt: no such file or directory"),
-        (("minilm", "--texts", "empty.txt"), 2, "--texts: empty.txt holds no texts"),
+        (("minilm", "--texts", "empty.txt"), 2, "--texts: empty.txt has no rows"),
         (("minilm", "--texts", "binary.txt"), 2, "--texts: binary.txt is a binary file"),
-        (("minilm", "--texts", "latin.txt"), 2, "--texts: latin.txt is not UTF-8"),
+        (("minilm", "--texts", "latin.txt"), 2, "--texts: latin.txt was read as one text: put one text on a line"),
         (("minilm", "--texts", "few.jsonl"), 1, "0 of 2 different texts have 64 tokens"),
-        (("minilm", "--texts", "few.jsonl", "--column", "no"), 2, "has no column 'no': its columns are text"),
+        (("minilm", "--texts", "few.jsonl", "--column", "no"), 2, "has no column 'no': its columns are 'text'"),
         (("minilm", "--column", "text"), 2, "--column 'text' is for a file of texts: name one with --texts"),
         (("minilm", "--temperatures", "1,0"), 2, "--temperatures '1,0': temperature must be a finite positive number"),
-        (("minilm", "--temperatures", "1;2"), 2, "is no number; expected numbers with commas between them"),
+        (("minilm", "--temperatures", "1;2"), 2, "'1;2' is no temperature; expected numbers or schedules"),
         (("minilm", "--out", "."), 2, "--out: . exists and is not an empty folder"),
         (("minilm", "--out", "empty.txt/x"), 2, "--out: empty.txt/x cannot be made: empty.txt is not a folder"),
         (("no/such/model", "--texts", "few.jsonl"), 1, "cannot load 'no/such/model'"),

@@ -1,5 +1,8 @@
 """compare on made-up stores whose truth is known: plain NumPy, definitions, and simulation are the oracles."""
 
+import json
+import re
+import sqlite3
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +12,7 @@ from scipy import stats
 
 from tempscale.comparison.compare import COLUMNS, compare
 from tempscale.comparison.matching import ChoiceError
-from tempscale.evaluation.store import Item, Measured, Store, Unit
+from tempscale.evaluation.store import FILE, Item, Measured, Store, Unit
 
 UNIT = Unit("minilm", "m1", "A", "Retrieval", "test", "default", "1.0", "all", "both", 256, "float32", "d1")
 MEASURED = Measured(0.0, "ndcg_at_10", "mean", "cpu", "{}", "", 1.0, 1)
@@ -141,7 +144,7 @@ def test_a_setting_that_lacks_a_part_has_no_mean_over_the_task(filled):
         add(store, replace(UNIT, task="E", temperature="0.9"), [], statistic="none", main=0.6)
         add(store, replace(UNIT, task="E", subset="en"), np.arange(20.0))
         add(store, replace(UNIT, task="E", subset="en", temperature="0.9"), np.arange(20.0))
-    with pytest.warns(UserWarning, match=r"^0\.8 on B: 1 of its 2 splits and subsets have results, so it has no mean$"):
+    with pytest.warns(UserWarning, match=r"^without a mean over the splits and subsets .*: 0\.8 on B \(1 of 2\)$"):
         frame = compare(out)
     of_setting = frame[(frame.task == "B") & (frame.temperature == "0.8")]
     assert of_setting[of_setting.tokens == ""].scope.tolist() == ["part"]
@@ -265,11 +268,11 @@ def test_only_the_same_model_length_and_dtype_are_compared(tmp_path, field):
         add(store, UNIT, before)
         add(store, replace(UNIT, temperature="0.9", **other), after)
     with pytest.raises(ValueError, match="evaluate"):
-        compare(tmp_path)
+        compare(tmp_path, versions="all")
     with Store(tmp_path) as store:
         add(store, replace(UNIT, **other), before + 1)
     with pytest.warns(UserWarning, match="left out: minilm has results only at the baseline temperature 1"):
-        frame = compare(tmp_path)
+        frame = compare(tmp_path, versions="all")
     assert np.isclose(frame.query("scope == 'task'").difference, (after - before).mean() - 1).all()
 
 
@@ -285,7 +288,9 @@ def test_no_baseline(tmp_path):
     with Store(tmp_path) as store:
         for temperature in ("0.9", "0.8"):
             add(store, replace(UNIT, temperature=temperature), np.arange(20.0))
-    message = "no results of minilm at the baseline temperature 1, only 0.8, 0.9: evaluate it too, or name another"
+    message = (
+        r"no results of minilm at the baseline temperature 1\.0, only 0\.8, 0\.9: evaluate it too, or name another"
+    )
     with pytest.raises(ValueError, match=message):
         compare(tmp_path)
 
@@ -293,7 +298,7 @@ def test_no_baseline(tmp_path):
 def test_only_one_temperature(tmp_path):
     with Store(tmp_path) as store:
         add(store, UNIT, np.arange(20.0))
-    with pytest.raises(ValueError, match="minilm has results only at the baseline temperature 1: evaluate others"):
+    with pytest.raises(ValueError, match=r"minilm has results only at the baseline temperature 1\.0: evaluate others"):
         compare(tmp_path)
 
 
@@ -314,7 +319,10 @@ def test_changed_data_is_not_compared(tmp_path):
         add(store, replace(UNIT, task="B"), np.arange(20.0))
         add(store, replace(UNIT, task="B", temperature="0.9"), np.arange(20.0))
         add(store, replace(UNIT, temperature="0.9", data_hash="new"), np.arange(20.0))
-    with pytest.warns(UserWarning, match=r"left out: A \(test, default\) .* on the same data"):
+    with (
+        pytest.warns(UserWarning, match=r"left out: A \(test, default\) .* on the same data"),
+        pytest.warns(UserWarning, match=r"under the same name are left out \(A, 1 of 2 units of other data\)"),
+    ):
         assert set(compare(tmp_path).query("scope == 'task'").task) == {"B"}
 
 
@@ -335,7 +343,10 @@ def test_small_bins_and_tasks_get_no_interval(tmp_path):
             add(store, unit, np.arange(9.0), tokens=np.arange(9))
             target = np.repeat([0.0, 1.0], 15)
             add(store, replace(unit, task="B"), np.arange(30.0), target=target, tokens=np.arange(30))
-    frame = compare(tmp_path, bins=[15])
+    with pytest.warns(
+        UserWarning, match=r"^lengths without a row: A \(1 of 1\), B \(2 of 2\); they have fewer than 10"
+    ):
+        frame = compare(tmp_path, bins=[15])
     # nine items are too few, and half of B has one rating only, which nothing ranks like
     assert frame.scope.tolist() == ["task", "task", "overall"]
     assert frame.low.isna().tolist() == [True, False, False]
@@ -348,7 +359,7 @@ def test_a_remedy_is_a_setting_and_the_baseline_has_none(tmp_path):
         add(store, replace(UNIT, remedy="pieces(128)"), pieces)
         add(store, replace(UNIT, remedy="pieces(128)", temperature="0.9"), both)
     with pytest.raises(
-        ValueError, match=r"at the baseline temperature 1, only 0\.9 pieces\(128\), 1\.0 pieces\(128\):"
+        ValueError, match=r"at the baseline temperature 1\.0, only 0\.9 pieces\(128\), 1\.0 pieces\(128\):"
     ):
         compare(tmp_path)
     with Store(tmp_path) as store:
@@ -462,7 +473,7 @@ def test_of_several_baselines_of_a_model_the_one_of_the_same_length_or_an_error(
         compare(tmp_path, against="minilm")
     with Store(tmp_path) as store:
         add(store, replace(UNIT, model_hash="m3", max_seq_length=128), scores[256] + 1)
-    rows = compare(tmp_path, against="minilm").query("scope == 'task'")
+    rows = compare(tmp_path, against="minilm", versions="all").query("scope == 'task'")
     assert np.allclose(
         sorted(rows.difference), sorted([(after - scores[512]).mean(), (after - scores[256] - 1).mean()])
     )
@@ -476,7 +487,8 @@ def test_queries_that_share_a_document_are_resampled_together(tmp_path):
     with Store(tmp_path) as store:
         for temperature, scores in (("1.0", before), ("0.9", after)):
             add(store, replace(UNIT, temperature=temperature), scores, tokens=100 * clusters, clusters=clusters)
-    found = compare(tmp_path, bins=[750])
+    with pytest.warns(UserWarning, match=r"^lengths without a row: A \(2 of 2\); they have fewer than 10 items, or"):
+        found = compare(tmp_path, bins=[750])
     task = found[found.scope == "task"].iloc[0]
     changes = (after - before).reshape(15, 8)
     # the standard error of a mean of 15 independent changes, not of 120, which would be smaller by the square root of 8
@@ -485,3 +497,118 @@ def test_queries_that_share_a_document_are_resampled_together(tmp_path):
     assert np.isclose((task.low + task.high) / 2, changes.mean(), atol=0.2 * error)
     # eight and seven clusters are fewer than ten, whatever the number of items
     assert "length" not in set(found.scope)
+
+
+STATES = {
+    "data": ({"data_hash": "d1"}, {"data_hash": "d2"}, r"\(A, 2 of 4 units of other data\)"),
+    "model": ({"model_hash": "m1"}, {"model_hash": "m2"}, r"\(minilm, 2 of 4 units of another model\)"),
+}
+
+
+@pytest.mark.parametrize("kind", STATES)
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_what_changed_under_one_name_is_never_pooled(tmp_path, kind, newest_first):
+    """The newest is what was measured last, whatever the hashes are called."""
+    *states, warning = STATES[kind]
+    rng = np.random.default_rng(12)
+    sizes = {"old": 30, "new": 19} if kind == "data" else {"old": 30, "new": 30}
+    scores = {age: noisy(rng, n, gain) for (age, n), gain in zip(sizes.items(), (0.1, 0.3), strict=True)}
+    with Store(tmp_path) as store:
+        for age, state in zip(sizes, reversed(states) if newest_first else states, strict=True):
+            for temperature, values in zip(("1.0", "0.9"), scores[age], strict=True):
+                add(store, replace(UNIT, temperature=temperature, **state), values)
+    with pytest.warns(UserWarning, match=f"^older results under the same name are left out {warning}: versions='all'"):
+        (row,) = compare(tmp_path).query("scope == 'task'").to_dict("records")
+    gains = {age: (after - before).mean() for age, (before, after) in scores.items()}
+    assert np.isclose(row["difference"], gains["new"])
+    assert row["items"] == sizes["new"]
+    both = compare(tmp_path, versions="all")
+    rows = both.query("scope == 'task'")
+    assert np.allclose(rows.difference.sort_values(), sorted(gains.values()))
+    name = f"{kind}_hash"
+    assert rows[name].nunique() == 2
+    overall = both.query("scope == 'overall'")
+    expected = [gains["new"]] if kind == "data" else sorted(gains.values())
+    assert np.allclose(overall.difference.sort_values(), expected), "a task counts once"
+
+
+def test_the_newest_data_are_those_of_all_parts_of_a_task(tmp_path):
+    with Store(tmp_path) as store:
+        for split, data in (("dev", "d1"), ("test", "d1"), ("test", "d2")):
+            for temperature in ("1.0", "0.9"):
+                add(store, replace(UNIT, split=split, data_hash=data, temperature=temperature), np.arange(20.0))
+    with pytest.warns(UserWarning, match=r"\(A, 4 of 6 units of other data\)"):
+        assert compare(tmp_path).query("scope == 'task'").split.tolist() == ["test"]
+
+
+def test_versions_have_two_names(filled):
+    with pytest.raises(ValueError, match="versions must be 'newest' or 'all', not 'old'"):
+        compare(filled[0], versions="old")
+
+
+@pytest.mark.parametrize(
+    ("versions", "message"),
+    [
+        ({"1.0": {"torch": "2.8"}, "0.9": {"torch": "2.8"}}, None),
+        (
+            {"1.0": {"torch": "2.8"}, "0.9": {"torch": "2.9"}},
+            r"torch \(2\.8 in 1 unit, 2\.9 in 1 unit\), also on one task",
+        ),
+        ({"1.0": {"mteb": "2", "torch": "1"}, "0.9": {"torch": "1"}}, r"mteb \(2 in 1 unit, none in 1 unit\), also"),
+    ],
+)
+def test_packages_that_differ_are_said(tmp_path, versions, message, recwarn):
+    with Store(tmp_path) as store:
+        for temperature, packages in versions.items():
+            items = [Item(str(n), None, n / 7) for n in range(20)]
+            measured = replace(MEASURED, main_score=19 / 14, versions=json.dumps(packages))
+            store.add(replace(UNIT, temperature=temperature), measured, items)
+    compare(tmp_path)
+    said = [str(one.message) for one in recwarn]
+    assert len(said) == (message is not None)
+    assert all(re.match(f"measured with different versions of {message}", one) for one in said)
+
+
+def test_an_altered_unit_is_named(filled):
+    out, _ = filled
+    with sqlite3.connect(out / FILE) as database:
+        database.execute(
+            "UPDATE item SET score = 0.5 WHERE position = 3 AND unit IN (SELECT id FROM unit WHERE task = 'C' "
+            "AND temperature = '0.9' AND layers = 'all')"
+        )
+    database.close()
+    with (
+        pytest.warns(UserWarning, match=r"^1 unit was altered since \(C test at 0\.9\), and is left out: run evaluate"),
+        pytest.warns(UserWarning, match="settings lack some of the 3 tasks"),
+    ):
+        rows = compare(out).query("scope == 'task' and task == 'C'")
+    assert [row.layers for row in rows.itertuples() if row.temperature == "0.9"] == ["last:3"]
+
+
+@pytest.mark.filterwarnings("ignore:1 of 2 settings lack some of the 2 tasks")
+@pytest.mark.parametrize("undefined", ["baseline", "setting", "items", "constant"])
+@pytest.mark.parametrize("ranked", [False, True])
+def test_scores_that_are_not_defined(tmp_path, undefined, ranked):
+    rng = np.random.default_rng(13)
+    target = rng.random(30) if ranked else None
+    with Store(tmp_path) as store:
+        for task in ("A", "B"):
+            for temperature in ("1.0", "0.9", "0.8"):
+                values, main = rng.random(30), None
+                if task == "A" and temperature == ("1.0" if undefined == "baseline" else "0.9"):
+                    main = np.nan
+                    if undefined == "items":
+                        values[3] = np.nan
+                    if undefined in ("constant", "baseline", "setting"):
+                        values[:] = 0.5 if ranked else np.nan
+                add(store, replace(UNIT, task=task, temperature=temperature), values, target=target, main=main)
+    lost = ["A at 0.9", "A at 0.8"] if undefined == "baseline" else ["A at 0.9"]
+    with pytest.warns(UserWarning, match=f"^not defined, and left out of the means over tasks: {', '.join(lost)};"):
+        frame = compare(tmp_path, lengths=False)
+    rows = frame[frame.scope == "task"]
+    nothing = rows[rows.difference.isna()]
+    assert [f"{row.task} at {row.temperature}" for row in nothing.itertuples()] == lost
+    assert rows.low.isna().sum() == len(lost)
+    of_b = rows[rows.task == "B"].set_index("temperature").difference
+    overall = frame[frame.scope == "overall"].set_index("temperature").difference
+    assert np.isclose(overall["0.9"], of_b["0.9"])

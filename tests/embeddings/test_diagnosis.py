@@ -1,5 +1,7 @@
 """diagnose as a library: what it compares, on a small sample."""
 
+import shutil
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -9,9 +11,9 @@ from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 
 import tempscale
-from tempscale import docstrings, pairwise_cosine
+from tempscale import LogLength, PerLayer, docstrings, pairwise_cosine
 from tempscale.embeddings.diagnosis import diagnose
-from tempscale.embeddings.diagnosis_page import MEASURES, draw, html, measures_as_text, verdict
+from tempscale.embeddings.diagnosis_page import MEASURES, changes_as_text, draw, html, measures_as_text, verdict
 
 SCRIPT = "<script>alert('text')</script> & "
 
@@ -110,7 +112,7 @@ def test_the_accounting_begins_and_ends_with_the_texts_themselves(found):
     assert steps.texts.unique().tolist() == [42]
     assert (found.piece_tokens, found.pieces) == (16, 3)
     assert verdict(found)[1].startswith(
-        "From the first 16 tokens to 48, without special ones, the mean cosine changes by "
+        "From the first 16 tokens to 48, without those that the model adds, the mean cosine changes by "
     )
 
 
@@ -149,7 +151,7 @@ def test_the_answer_depends_on_the_interval(found, low, high, answer):
     cut.loc[cut.measure == "mean_cosine", "value"] = 0.1
     sentences = verdict(type(found)(**{**vars(found), "cut": cut}))
     assert sentences[0].startswith(answer)
-    assert [sentence for sentence in sentences if sentence.startswith("At temperature 0.5")] == sentences[2:]
+    assert [sentence for sentence in sentences if sentence.startswith("At temperature 0.5")] == sentences[2:-1]
 
 
 def test_the_table_has_a_row_per_measure_and_a_column_per_length(found):
@@ -162,14 +164,125 @@ def test_the_table_has_a_row_per_measure_and_a_column_per_length(found):
     assert measures_as_text(found.natural).columns.tolist() == ["", "16-31", "32-64"]
 
 
+def test_what_changes_is_the_last_length_against_the_first(found):
+    table = changes_as_text(found.cut)
+    assert table.columns.tolist() == ["", "16 → 64 tokens", "change"]
+    first, last = found.cut[found.cut.measure == "mean_cosine"].iloc[[0, -1]].itertuples()
+    assert table.iloc[0].tolist() == [
+        "mean cosine",
+        f"{first.value:.3f} → {last.value:.3f}",
+        f"{last.change:+.3f} [{last.change_low:+.3f}, {last.change_high:+.3f}]",
+    ]
+    assert table.iloc[-1, 1] == ""
+    assert ", p = " in table.iloc[-1, 2]
+
+
+def without(found, **changed):
+    return type(found)(**{**vars(found), **changed})
+
+
+def test_what_is_not_there_is_said(found):
+    others = found.cut.measure != "mean_cosine"
+    cut = found.cut.assign(value=found.cut.value.mask(others), change=found.cut.change.mask(others))
+    pooling = found.pooling.assign(share=np.nan)
+    page = html(without(found, cut=cut, pooling=pooling, natural=None), {"model": "minilm"})
+    assert "nan" not in BeautifulSoup(page, "html.parser").text.lower()
+    assert "undefined → undefined" in page
+    assert "the total may be 0" in page
+    assert "Other texts at their own lengths are not compared: that takes two ranges of lengths" in page
+
+
+def test_warnings_stand_before_the_verdict(found):
+    assert found.warnings == []
+    page = html(without(found, warnings=["62 of 100 <begin> alike."]), {"model": "minilm"})
+    assert 0 < page.index("62 of 100 &lt;begin&gt; alike.") < page.index(verdict(found)[0][:30])
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome on PATH")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_change_is_in_view(found, browser, width):
+    """No table is wider than the screen: the last column, the change, is to be seen without scrolling."""
+    label = "PerLayer({-1: LogLength(reference_length=64, temperature=1.0, exponent=1.0)})"
+    named = found.temperatures.temperature.map({1.0: 1.0, 0.5: label})
+    shown = without(found, warnings=["a" * 300], temperatures=found.temperatures.assign(temperature=named))
+    with browser.new_context(viewport={"width": width, "height": 900}) as context:
+        page = context.new_page()
+        page.set_content(html(shown, {"model": "folder/" * 30}))
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        cells = page.locator("main > .scroll tr > :last-child").all()
+        boxes = [cell.bounding_box() for cell in cells]
+        assert len(boxes) == 9 + 9 + 7 + 4 + 11
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+
+
+@pytest.mark.parametrize("prefix", ["<p>", '<div class="body">', "Dear customer service team, "])
+def test_shared_openings_are_warned_of(minilm, texts, prefix):
+    """They turn the verdict around."""
+    with_prefix = diagnose(minilm, [prefix + text for text in texts[:42]], [])
+    assert "No" in verdict(with_prefix)[0]
+    assert len(with_prefix.warnings) == 1
+    assert with_prefix.warnings[0].startswith("42 of 42 texts begin with ")
+
+
+def test_half_of_the_texts_the_same_when_cut(minilm, texts):
+    header = "From: support@example.com To: all@example.com Subject: your letter of Monday. "
+    some = [header * (i % 2) + text for i, text in enumerate(texts[:42])]
+    with pytest.raises(ValueError, match="21 of 42 texts are the same when cut to 16 tokens: expected different ones"):
+        diagnose(minilm, some, [])
+
+
+def test_half_of_a_character(minilm, texts):
+    with pytest.raises(ValueError, match=r"texts\[1\] has half of a character, '\\ud83d'"):
+        diagnose(minilm, [texts[0], "\ud83d"], [])
+
+
+def test_too_few_because_they_cannot_be_read(minilm):
+    message = (
+        "0 of 40 different texts have 64 tokens.*; 40 of 40 texts have characters that the tokenizer does not know"
+    )
+    with pytest.raises(ValueError, match=message):
+        diagnose(minilm, [f"คณะกรรมการจะเผยแพร่ผลการสอบสวนในสัปดาห์หน้า {i}" for i in range(40)], [])
+
+
+def test_schedules_are_named_by_their_labels(minilm, texts):
+    schedules = [LogLength(16), PerLayer({-1: 0.5}), 1]
+    found = diagnose(minilm, texts[:42], schedules)
+    labels = ["LogLength(reference_length=16, temperature=1.0, exponent=1.0)", "PerLayer({-1: 0.5})"]
+    assert found.temperatures.temperature.unique().tolist() == [1.0, *labels]
+    before = minilm.max_seq_length
+    try:
+        for schedule, label in zip(schedules, labels, strict=False):
+            minilm.max_seq_length = 32
+            with tempscale.patch(minilm, schedule):
+                expected = pairwise_cosine(minilm.encode(found.texts)).mean()
+            row = found.temperatures[(found.temperatures.temperature == label) & (found.temperatures.length == 32)]
+            assert row.mean_cosine.item() == pytest.approx(expected, abs=1e-5)
+    finally:
+        minilm.max_seq_length = before
+    assert f"At temperature {labels[0]} the mean cosine at 64 tokens changes by" in verdict(found)[2]
+    assert labels[1] in html(found, {"model": "minilm"})
+
+
 def test_tables_of_the_page_have_captions_and_headings(found):
     page = BeautifulSoup(html(found, {"model": "minilm"}), "html.parser")
     tables = page.find_all("table")
-    assert [len(table.find_all("th", scope="col")) for table in tables] == [4, 3, 5, 5, 3]
-    assert [len(table.find_all("th", scope="row")) for table in tables] == [8, 8, 6, 3, 10]
+    assert [len(table.find_all("th", scope="col")) for table in tables] == [3, 3, 5, 5, 3, 4, 3]
+    assert [len(table.find_all("th", scope="row")) for table in tables] == [8, 8, 6, 3, 10, 8, 8]
     assert all(cell.has_attr("scope") for cell in page.find_all("th"))
     assert all(table.caption.text == table.parent["aria-label"] for table in tables)
-    rows = [[cell.text for cell in row.find_all(["th", "td"])] for row in tables[0].find_all("tr")]
+    rows = [[cell.text for cell in row.find_all(["th", "td"])] for row in tables[5].find_all("tr")]
     assert rows[0] == ["", "16", "32", "64"]
     assert rows[1:] == measures_as_text(found.cut).to_numpy().tolist()
 

@@ -1,6 +1,7 @@
 """evaluate as processes: killed at any moment, two at once, and on the command line."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -46,15 +47,57 @@ def _cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path_factory.getbasetemp() / "datasets"))
 
 
-def test_killed_and_gone_on_with_gives_the_same_to_the_last_bit():
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--kills", "3"],
+        ["--kills", "5", "--signals", "INT,TERM", "--seed", "1"],
+        ["--kills", "4", "--signals", "KILL,INT,TERM", "--processes", "2", "--seed", "2"],
+    ],
+    ids=["killed", "interrupted", "of two"],
+)
+def test_ended_at_any_moment_and_gone_on_with_gives_the_same_to_the_last_bit(arguments):
     result = subprocess.run(
-        [sys.executable, HERE.parent / "support" / "kill.py", "--kills", "4"],
+        [sys.executable, HERE.parent / "support" / "kill.py", *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert "identical to the last bit" in result.stdout
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_says_how_much_is_kept(files, signal_, tmp_path):
+    """In the middle of the third unit: two are kept, nothing is claimed, and the files of mteb are whole."""
+    model, data = files
+    code = """
+import os, signal, sys
+from tempscale.evaluation import run
+number, run_unit, begun = int(sys.argv.pop(1)), run.run_unit, []
+def interrupted(session, job):
+    begun.append(job)
+    if len(begun) == 3:
+        os.kill(os.getpid(), number)
+    return run_unit(session, job)
+run.run_unit = interrupted
+from tempscale.cli.app import app
+app()
+"""
+    arguments = ["--tasks", "STSBenchmark,SciFact", "--temperatures", "1.0,0.5", "--data-dir", data, "--device", "cpu"]
+    command = [sys.executable, "-c", code, str(int(signal_)), "evaluate", model, *arguments, "--out", tmp_path / "out"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 128 + signal_
+    last = found.stderr.splitlines()[-1]
+    assert last == (
+        f"tempscale: interrupted; 2 of 4 units are kept in {tmp_path / 'out'}, run the same command to go on"
+    )
+    assert "Traceback" not in found.stderr
+    assert found.stdout == ""
+    with Store(tmp_path / "out") as store:
+        assert len(store.units()) == 2
+        assert store._database.execute("SELECT * FROM claim").fetchall() == []
+    assert not list((tmp_path / "out").rglob(".tempscale-*"))
 
 
 def test_two_processes_on_one_store_and_the_command_line(files, tmp_path):
@@ -142,7 +185,8 @@ def test_an_error_ends_the_claim(files, tmp_path, error, monkeypatch):
         raise error("of the unit")
 
     monkeypatch.setattr(run, "run_unit", fail)
-    with pytest.raises(EvaluationError if error is ValueError else error, match="of the unit"):
+    raised = error if error in (KeyboardInterrupt, MemoryError) else EvaluationError
+    with pytest.raises(raised, match="0 of 2 units are kept in" if error is KeyboardInterrupt else "of the unit"):
         evaluate(model, "STSBenchmark", [1.0, 0.5], out=tmp_path, data_dir=data, progress=False)
     with Store(tmp_path) as store:
         assert store._database.execute("SELECT * FROM claim").fetchall() == []
@@ -162,7 +206,7 @@ def test_a_task_that_fails_is_given_up_at_once(files, tmp_path, monkeypatch):
         return run_unit(session, job)
 
     monkeypatch.setattr(run, "run_unit", fail)
-    with pytest.raises(EvaluationError, match=r"^of the unit$"):
+    with pytest.raises(EvaluationError, match=r"^STSBenchmark: of the unit$"):
         evaluate(model, ["STSBenchmark", "SciFact"], [1.0, 0.5], out=tmp_path, data_dir=data, progress=False)
     assert len(failed) == 1
 

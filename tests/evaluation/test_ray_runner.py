@@ -117,11 +117,26 @@ def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_same_store(files, cl
     assert f"{unit.task} test at {unit.temperature} is run by process {os.getpid()} on " in said
 
 
-def test_no_cluster_is_said(files, tmp_path, monkeypatch):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+@pytest.mark.parametrize("address", [None, "ray://nowhere:1"])
+def test_no_cluster_is_said(files, tmp_path, monkeypatch, capfd, address):
+    """Whatever other clusters this machine has; and what Ray says meanwhile is not on stdout."""
+    import ray
+
+    def init(*_, **given):
+        assert given["address"] == (address or "auto")
+        print("a warning of Ray's")
+        os.system("echo another, from beneath")
+        raise ConnectionError("no running Ray instance")
+
+    monkeypatch.setattr(ray, "init", init)
     model, data = files
-    with pytest.raises(OSError, match=r"no Ray cluster at this machine: start one with `ray start --head`, or give"):
-        evaluate(model, "STSBenchmark", [1.0], out=tmp_path, data_dir=data, engine="ray", progress=False)
+    where = address or "this machine"
+    with pytest.raises(OSError, match=rf"no Ray cluster at {where}: start one with `ray start --head`, or give"):
+        evaluate(
+            model, "STSBenchmark", [1.0], out=tmp_path, data_dir=data, engine="ray", address=address, progress=False
+        )
+    out, err = capfd.readouterr()
+    assert (out, err.count("a warning of Ray's"), err.count("another, from beneath")) == ("", 1, 1)
 
 
 def test_models_go_by_name(files, tmp_path):

@@ -1,11 +1,18 @@
 """The store: complete units or none, whatever happens to the process or to the file."""
 
 import os
+import random
+import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
+import tempfile
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
+from support.units import units, write_units
 
 from tempscale.evaluation import store as store_module
 from tempscale.evaluation.store import FILE, UNIT, Item, Measured, Setting, Store, Unit
@@ -274,3 +281,112 @@ def test_the_digest_of_a_unit_is_computed_once_for_each_opening(tmp_path, monkey
 def test_a_setting_is_part_of_a_unit():
     assert A_UNIT.setting == ("0.9", "all", "both", "")
     assert set(Setting._fields) <= set(UNIT)
+
+
+AS_NOBODY = """
+import os, sys
+from tempscale.cli.app import app
+import pandas, scipy.stats
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+app()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+@pytest.mark.parametrize("state", ["closed", "with a log", "of version 2"])
+def test_compare_reads_a_folder_in_which_nothing_may_be_written(state, tmp_path_factory, write_2):
+    """Also a store that was not closed, and one of an older version; nothing in the folder changes."""
+    made = tmp_path_factory.mktemp("made")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "results"
+        write_units(made, tasks=1, settings=2)
+        if state == "with a log":
+            with Store(made):
+                shutil.copytree(made, folder)
+            (folder / f"{FILE}-shm").unlink(missing_ok=True)
+        else:
+            shutil.copytree(made, folder)
+        if state == "of version 2":
+            (folder / FILE).unlink()
+            write_2(folder, units(tasks=1, settings=2))
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        Path(name).chmod(0o755)
+        for path in folder.iterdir():
+            path.chmod(0o444)
+        folder.chmod(0o555)
+        command = [sys.executable, "-c", AS_NOBODY, "compare", folder, "--format", "csv"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        folder.chmod(0o755)
+        assert found.returncode == 0, found.stderr
+        assert found.stdout.count("\n") > 2
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_bytes_that_are_flipped_alter_a_unit_or_damage_the_file(tmp_path_factory):
+    """Every unit is there as it was, is named as altered, or there is one sentence; never anything else."""
+    made = tmp_path_factory.mktemp("made")
+    write_units(made, tasks=6, settings=2, items=30)
+    with Store(made) as store:
+        store._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        expected = {row["id"]: row for row in store.units().to_dict("records")}
+        scores = {unit: store.item_table(unit) for unit in expected}
+    whole = (made / FILE).read_bytes()
+    rng, outcomes, said = random.Random(0), set(), []
+    for number in range(150):
+        folder = made / str(number)
+        folder.mkdir()
+        flipped = bytearray(whole)
+        for _ in range(rng.choice([1, 1, 1, 40])):
+            flipped[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        (folder / FILE).write_bytes(flipped)
+        try:
+            with Store(folder, create=False, keep_items=True) as store:
+                found = store.units().to_dict("records")
+                for row in found:
+                    assert repr(row) == repr(expected[row["id"]])
+                    assert store.item_table(row["id"]).labels == scores[row["id"]].labels
+                assert len(found) + len(store.altered) <= len(expected)
+                outcomes.add("altered" if store.altered else "whole")
+        except OSError as error:
+            said.append(error)
+            outcomes.add("damaged")
+    assert {type(error) for error in said} == {OSError}
+    assert not [error for error in said if "\n" in str(error)]
+    assert outcomes == {"altered", "whole", "damaged"}
+
+
+def test_altered_units_are_named_until_they_are_replaced(store):
+    store.add(A_UNIT, MEASURED, ITEMS)
+    with sqlite3.connect(store.path) as database:
+        database.execute("UPDATE item SET item = CAST(x'ff30' AS TEXT) WHERE position = 0")  # is no text
+    database.close()
+    assert store.units().empty
+    assert store.altered == {A_UNIT.id: "STS12 test at 0.9"}
+    store.add(A_UNIT, MEASURED, ITEMS)
+    assert len(store.units()) == 1
+    assert store.altered == {}
+
+
+def test_half_a_pair_of_surrogates_is_written_out(store):
+    store.add(A_UNIT, MEASURED, [Item("a" + chr(0xD800), 1, 0.5)])
+    store._verified.clear()
+    assert store.items(A_UNIT.id).item.tolist() == [r"a\ud800"]
+
+
+def test_items_that_are_kept_are_the_same_and_shared(tmp_path):
+    write_units(tmp_path, tasks=2, settings=3)
+    with Store(tmp_path) as plain, Store(tmp_path, keep_items=True) as keeping:
+        tables = {unit: keeping.item_table(unit) for unit in keeping.units().id}
+        for unit, table in tables.items():
+            assert keeping.items(unit).equals(plain.items(unit))
+            assert plain.item_table(unit).labels == table.labels
+    assert len({id(table.labels) for table in tables.values()}) == 1, "the same items, whatever their scores"
+
+
+def test_units_are_in_the_order_in_which_they_came(store):
+    """Also those of the same second."""
+    for number in range(20):
+        store.add(replace(A_UNIT, task=f"task {number}"), MEASURED, [])
+    assert store.units().task.tolist() == [f"task {number}" for number in range(20)]

@@ -481,7 +481,7 @@ class Opaque(nn.Module):
             Architecture(
                 "GPT-OSS, attention sinks", "GptOssModel", "", {**DECODER, "num_local_experts": 4, "rope_scaling": None}
             ),
-            "GptOssModel: its attention has sinks, logits that no query makes .with its scaling divided, a softmax of GptOss",
+            "GptOssModel: its attention has sinks, logits that no query makes .with its scaling divided, a softmax",
         ),
         (
             Architecture("I-BERT, integers", "IBertModel", ""),

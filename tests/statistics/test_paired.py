@@ -30,13 +30,14 @@ def spearman_of_normal(rho):
     return 6 / np.pi * np.arcsin(rho / 2)
 
 
+@pytest.mark.parametrize("samples", [30, 300])  # few and many are computed in different ways
 @pytest.mark.parametrize("ties", [False, True])
-def test_weighted_spearman_is_spearman_of_the_written_out_sample(ties):
+def test_weighted_spearman_is_spearman_of_the_written_out_sample(ties, samples):
     rng = np.random.default_rng(0)
     target, *columns = rng.normal(size=(3, 40))
     if ties:
         target, columns = target.round(), [columns[0].round(), columns[1].round(1)]
-    (weights,) = bootstrap_weights(40, 30, rng)
+    (weights,) = bootstrap_weights(40, samples, rng)
     ours = spearman(weights, target, columns)
     for row, counts in enumerate(weights.astype(int)):
         theirs = [stats.spearmanr(np.repeat(target, counts), np.repeat(c, counts))[0] for c in columns]
@@ -50,6 +51,9 @@ def test_exchanges_against_writing_them_out():
     for flip, ours in zip(flips, exchanged_correlations(flips, target, before, after), strict=True):
         second, first = np.where(flip > 0, (after, before), (before, after))
         assert np.isclose(ours, np.corrcoef(second, target)[0, 1] - np.corrcoef(first, target)[0, 1])
+    several = exchanged_correlations(flips, target, before, np.stack([after, before, target], axis=1))
+    each = [exchanged_correlations(flips, target, before, one) for one in (after, before, target)]
+    assert np.allclose(several, np.stack(each, axis=1), atol=1e-12)
 
 
 def test_samples_without_information_correlate_with_nothing():
