@@ -91,7 +91,7 @@ def test_everything_else_is_refused(text):
         ("1,0", "temperature must be a finite positive number, not 0"),
         ("1e999", "temperature must be a finite positive number, not inf"),
         ("LogLength(1)", "reference_length must be at least 2 tokens, not 1"),
-        ("LogLength(64, exponent=900)", "gives 0 for 107 tokens"),
+        ("LogLength(64, exponent=900)", "gives 5.22636e-05 for 67 tokens: temperatures must be from 0.001 to 1000"),
         ("PerLayer([PerLayer([1])])", r"finite positive number, not PerLayer\(temperatures=\[1\]\)"),
     ],
 )
