@@ -69,6 +69,10 @@ def load_model(
     except OSError as error:
         if name == "minilm":
             raise
+        if Path(name).is_dir():
+            raise OSError(
+                f"cannot load the model in the folder {name!r} ({_first_line(error)}): check that it is whole"
+            ) from error
         raise OSError(
             f"cannot load {name!r}: no such local folder, and the hub did not deliver it; check the name and the "
             f"network, or use the packaged model 'minilm' ({_first_line(error)})"
@@ -119,10 +123,11 @@ def position_offset(model: "SentenceTransformer") -> int:
 
 def set_max_seq_length(model: "SentenceTransformer", name: str, length: int) -> None:
     """Let the model read at most `length` tokens of a text, or raise ValueError if it has no positions for them."""
-    limit = max_positions(model)
-    if length < 1 or (limit is not None and length > limit):
+    limit, special = max_positions(model), int(model.tokenizer.num_special_tokens_to_add())
+    if length <= special or (limit is not None and length > limit):
         raise ValueError(
-            f"max_seq_length {length} is not possible for {name!r}: expected 1 to {limit or 'any number of'} tokens"
+            f"max_seq_length {length} is not possible for {name!r}: expected {special + 1}, room for one token of the text, "
+            f"to {limit or 'any number of'} tokens"
         )
     model.max_seq_length = length
 

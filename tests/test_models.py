@@ -39,10 +39,11 @@ def test_keywords():
     assert next(load_model("minilm", device="cpu", dtype=torch.float64).parameters()).dtype == torch.float64
 
 
-@pytest.mark.parametrize("length", [0, -1, 513])
-def test_a_length_beyond_the_positions(length):
+@pytest.mark.parametrize("length", [0, -1, 2, 513])
+def test_a_length_without_room_for_a_text_or_beyond_the_positions(length):
     with pytest.raises(
-        ValueError, match=f"max_seq_length {length} is not possible for 'minilm': expected 1 to 512 tokens"
+        ValueError,
+        match=f"max_seq_length {length} is not possible for 'minilm': expected 3, room for one token of the text, to 512",
     ):
         load_model("minilm", device="cpu", max_seq_length=length)
 
@@ -104,3 +105,12 @@ def test_code_that_comes_with_a_model_runs_only_when_trusted(folder):
         load_model(str(folder))
     assert not list(folder.rglob("ran"))
     load_model(str(folder), trust_remote_code=True, device="cpu")
+
+
+def test_a_damaged_folder_is_not_said_to_be_missing(tmp_path):
+    (tmp_path / "modules.json").write_text(
+        '[{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]'
+    )
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(OSError, match=r"cannot load the model in the folder .*: check that it is whole"):
+        load_model(str(tmp_path))

@@ -141,6 +141,7 @@ def html(found: Diagnosis, about: Mapping[str, str]) -> str:
     parts += [f'<p class="warning"><strong>Warning.</strong> {escape(sentence)}</p>' for sentence in found.warnings]
     parts += [f"<p>{escape(sentence)}</p>" for sentence in verdict(found)]
     parts.append(_table("The same texts, cut: what changes with the number of tokens.", changes_as_text(found.cut)))
+    parts.append(_definitions(list(MEASURES.values())))
     for caption, (figure, description) in draw(found).items():
         image = f'<img src="data:image/svg+xml;base64,{_svg(figure)}" alt="{escape(description)}">'
         parts.append(f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
@@ -148,7 +149,6 @@ def html(found: Diagnosis, about: Mapping[str, str]) -> str:
         parts.append(f"<p>{_NO_BINS}</p>")
     else:
         parts.append(_table("Other texts, at their own lengths.", changes_as_text(found.natural)))
-    parts.append(_definitions(list(MEASURES.values())))
     steps = pd.DataFrame(
         {
             "step": found.pooling.condition,
