@@ -6,6 +6,8 @@ back restores the module bit for bit.
 """
 
 import functools
+import inspect
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -32,10 +34,11 @@ _running = threading.local()
 def exchange(
     module: nn.Module, mixin: type["Tempered"], temperature: Temperature | None = None, groups: int | None = None
 ) -> None:
-    """Put a mixin before the class of a module; one that has a mixin keeps it and gets the new temperature."""
-    if not isinstance(module, Tempered):
-        before = type(module)
-        cls: Any = tempered_class(mixin, before)  # type: ignore[arg-type] # classes are hashable
+    """Put a mixin before the class of a module, in one step, in place of one that it may have."""
+    before = type(module)
+    if getattr(before, "_tempscale_mixin", None) is not mixin:
+        base: Any = module._tempscale_base if isinstance(module, Tempered) else before
+        cls: Any = tempered_class(mixin, base)  # type: ignore[arg-type] # classes are hashable
         module.__class__ = cls
         _bind_again(module, before, cls)
     vars(module).update({MARK: temperature, _GROUPS: groups})
@@ -72,7 +75,8 @@ def tempered_class(mixin: type["Tempered"], base: type[nn.Module]) -> type[nn.Mo
         return mixin.forward(self, *args, **kwargs)
 
     names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
-    own = {"_tempscale_base": base, "_tempscale_mixin": mixin, "forward": forward}
+    arguments = tuple(inspect.signature(base.forward).parameters)[1:]
+    own = {"_tempscale_base": base, "_tempscale_mixin": mixin, "_tempscale_arguments": arguments, "forward": forward}
     return type(base.__name__, (mixin, base), {**names, **own})
 
 
@@ -101,6 +105,7 @@ class Tempered(nn.Module):
 
     _tempscale_base: type[nn.Module]
     _tempscale_mixin: type["Tempered"]
+    _tempscale_arguments: tuple[str, ...]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _rebuild, (self._tempscale_mixin, self._tempscale_base), self.__getstate__()  # type: ignore[no-untyped-call]
@@ -191,10 +196,22 @@ class Turns:
         self._running: Counter[int] = Counter()  # forward passes of each thread
         self._changing: int | None = None
         self._waiting = 0  # to change
+        self._process = os.getpid()
+
+    def _after_fork(self) -> None:
+        """Forget the threads of the process that this one was forked from."""
+        if self._process != os.getpid():
+            self.__init__()  # type: ignore[misc]
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread is changing the temperature."""
+        return self._changing == threading.get_ident()
 
     @contextmanager
     def run(self) -> Iterator[None]:
         """Run while nothing changes."""
+        self._after_fork()
         me = threading.get_ident()
         with self._condition:
             # Who runs already must not wait for those who wait for it.
@@ -213,6 +230,7 @@ class Turns:
     @contextmanager
     def change(self) -> Iterator[None]:
         """Change while nothing runs; RuntimeError from within a forward pass."""
+        self._after_fork()
         me = threading.get_ident()
         if self._changing == me:
             yield
@@ -271,10 +289,17 @@ class LengthAware(Patched):
                 f"{type(self).__name__} has a temperature by length and gradient checkpointing, which runs parts of it "
                 "again when their tokens are no longer known: call gradient_checkpointing_disable(), or use one number"
             )
-        names = ("input_ids", "attention_mask")
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        given = {**dict(zip(self._tempscale_arguments, args, strict=False)), **kwargs}
         inputs, mask = given.get("input_ids"), given.get("attention_mask")
         inputs = given["inputs_embeds"] if inputs is None else inputs
+        padding, cache = given.get("input_mask"), given.get("past_key_values")
+        if mask is None and padding is not None:  # XLNet's, the other way round
+            mask = 1 - padding
+        if mask is None and cache is not None and not (hasattr(cache, "get_seq_length") and not cache.get_seq_length()):
+            raise ValueError(
+                "a temperature by length needs to know how many tokens are in past_key_values: give an attention_mask of "
+                "them and the new ones"
+            )
         if mask is None:
             mask = torch.ones(inputs.shape[:2], device=inputs.device)
         if mask.ndim != 2:

@@ -70,46 +70,39 @@ class Patch:
             self._set(checked)
 
     def _set(self, checked: Schedule) -> None:
-        kind = kind_of(checked)
-        if kind not in self._proved:
-            self._prove(kind)
-        before = self._kind, self._temperature
-        if kind != self._kind:
-            self._restore()
-        self._kind, self._temperature = kind, checked
-        try:
-            self._write()
-        except BaseException:
-            self._restore()
-            self._kind, self._temperature = before
-            self._write()
-            raise
-
-    def _prove(self, kind: Kind) -> None:
-        """Find and prove the sites of a kind of temperature; then, or if there are none, the model is as it was."""
+        """Find and prove the sites of a temperature, unless that was done, and put it there; else all is as it was."""
+        kind, before = kind_of(checked), (self._kind, self._temperature, dict(self._proved), self._proved_for)
         self._restore()
         try:
-            self._proved[kind] = find_sites(self._transformer, kind, self._layers)
-            self._proved_for = self._structure()
-        finally:
+            if self._proved and not self._is_as_proved():
+                self._proved = {}
+            if kind not in self._proved:
+                self._proved[kind] = find_sites(self._transformer, kind, self._layers)
+                self._proved_for = self._structure()
+            self._kind, self._temperature = kind, checked
             self._write()
+        except BaseException:
+            self._kind, self._temperature, self._proved, self._proved_for = before
+            self._restore()
+            self._write()
+            raise
 
     def _structure(self) -> Any:
         """Return what the proofs depend on: the modules on the way to those with a temperature, and the implementations."""
         wanted = {module for sites, _ in self._proved.values() for site in sites for module in site.modules()}
-        edges = []
+        containers = {self._transformer: None}
         for name, module in self._transformer.named_modules():
             if module in wanted:
                 at = self._transformer
                 for key in filter(None, name.split(".")):
-                    edges.append((at._modules, key, at._modules[key]))
                     at = at._modules[key]
-        configs = configurations(self._transformer)
-        return edges, [(config, config._attn_implementation) for config in configs]
+                    containers[at] = None
+        children = [(container._modules, tuple(container._modules.items())) for container in containers]
+        return children, [(config, config._attn_implementation) for config in configurations(self._transformer)]
 
     def _is_as_proved(self) -> bool:
-        edges, implementations = self._proved_for
-        return all(modules.get(key) is module for modules, key, module in edges) and all(
+        children, implementations = self._proved_for
+        return all(tuple(modules.items()) == items for modules, items in children) and all(
             config._attn_implementation in ("eager", implementation)  # a proof is always in eager attention, too
             for config, implementation in implementations
         )
@@ -121,6 +114,9 @@ class Patch:
         Raises:
             RuntimeError: the changed model has no proved temperature site.
         """
+        if self._turns.is_mine:  # a proof runs the model
+            yield
+            return
         if not self._is_as_proved():
             with self._turns.change():
                 self._prove_again()
@@ -128,26 +124,20 @@ class Patch:
             yield
 
     def _prove_again(self) -> None:
-        kind, before = self._kind, self._proved
-        if kind is None or self._is_as_proved():
+        if self._removed or self._is_as_proved():  # by another thread, meanwhile
             return
-        self._restore()
-        self._proved, self._kind = {}, None
         try:
-            self._prove(kind)
+            self._set(self._temperature)
         except ValueError as error:
-            self._proved = before
             raise RuntimeError(
                 f"{type(self._transformer).__name__} was changed while patched, and its temperature has no place in it now "
                 f"({error}): `.remove()` the patch"
             ) from error
-        finally:
-            self._kind = kind
-            self._write()
 
     def _write(self) -> None:
-        """Put the temperature into its sites."""
+        """Put the temperature into its sites; without one the model is not patched."""
         if self._kind is None:
+            self._release()
             return
         sites, n_layers = self._proved[self._kind]
         each = per_layer(self._temperature, n_layers)
@@ -156,13 +146,15 @@ class Patch:
         exchange(self._transformer, LengthAware if self._kind == "per sequence" else Patched)
         self._transformer.tempscale_patch = self
 
+    def _release(self) -> None:
+        restore(self._transformer)
+        vars(self._transformer).pop("tempscale_patch", None)
+
     def _restore(self) -> None:
-        """Restore the model bit for bit."""
+        """Restore the sites bit for bit; the model stays patched, so that other threads wait."""
         for site in self.sites:
             site.restore()
         restore_all(self._transformer)  # also what was copied meanwhile
-        restore(self._transformer)
-        vars(self._transformer).pop("tempscale_patch", None)
 
     def temperature_of(self, module: nn.Module, lengths: torch.Tensor) -> float | torch.Tensor:
         """Return the temperature of an attention module: one number, or one for each token count of `lengths` (batch,)."""
@@ -178,6 +170,7 @@ class Patch:
         with self._turns.change():
             if not self._removed:
                 self._restore()
+                self._release()
                 self._removed = True
 
     def __enter__(self) -> Self:

@@ -156,7 +156,10 @@ def _runs(recorder: Recorder, sites: list[Site], kind: Kind, implementations: li
     ]
     which = [(implementation, batch) for implementation in implementations for batch in range(len(batches))]
     oracles = [_oracle(recorder, implementation, rows[batch], batch) for implementation, batch in which]
-    divided = []
+    divided, before = (
+        [],
+        getattr(type(transformer), "_tempscale_mixin", None),
+    )  # of a patch that gets another temperature
     try:
         exchange(transformer, LengthAware)
         for implementation, batch in which:
@@ -166,7 +169,10 @@ def _runs(recorder: Recorder, sites: list[Site], kind: Kind, implementations: li
     finally:
         for site in sites:
             site.restore()
-        restore(transformer)
+        if before is None:
+            restore(transformer)
+        else:
+            exchange(transformer, before)
     return [
         _Runs(name, list(_seen(oracle, rows[batch])), list(_seen(run, {})), (oracle.outputs, run.outputs))
         for (name, batch), oracle, run in zip(which, oracles, divided, strict=True)

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from tempscale.patching.exchange import SDPA, SOFTMAXES, divided_sdpa, divided_softmax
+from tempscale.patching.exchange import SDPA, SOFTMAXES, Tempered, divided_sdpa, divided_softmax
 from tempscale.patching.survey import Call, Survey, no_attention
 
 # A kernel that a user insists on may not take the padding of the probe; which one runs is no concern of a temperature.
@@ -293,7 +293,8 @@ class Recorder(TorchFunctionMode):
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if threading.get_ident() != self._thread:
-            self._disturbed = True
+            # Where the model is patched already, the other thread waits inside of it.
+            self._disturbed |= not isinstance(self.transformer, Tempered)
             return
         self._stack.append(module)
 

@@ -10,7 +10,7 @@ from support.architectures import architecture
 from support.oracle import batch, eager_output, real
 from torch import nn
 from torch.nn.utils import parametrizations
-from transformers import Trainer, TrainingArguments
+from transformers import GPT2Config, GPT2Model, Trainer, TrainingArguments
 
 import tempscale
 from tempscale import LogLength, PerLayer, UnsupportedModelError, patch, probe
@@ -369,17 +369,101 @@ def test_libraries_see_the_arguments_of_a_patched_model(tmp_path):
             trainer.train()
 
 
+def test_a_schedule_that_no_longer_fits_is_said_at_every_forward_pass():
+    model = architecture("BERT").build()
+    plain, active, last = run(model), patch(model, PerLayer([0.5] * 3)), model.encoder.layer[2]
+    expected = run(model)
+    del model.encoder.layer[2]
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match=r"was changed while patched, .*PerLayer has 3 temperatures"):
+            run(model)
+    model.encoder.layer.append(last)
+    assert torch.equal(run(model), expected)
+    active.remove()
+    assert torch.equal(run(model), plain)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_a_proof_that_breaks_off_leaves_the_patch_as_it_was(error):
+    model = architecture("BERT").build()
+    plain = run(model)
+    with patch(model, 0.5) as active:
+        expected = run(model)
+        model.encoder.layer[1] = copy.deepcopy(model.encoder.layer[1])
+
+        def fail(module, args, output):
+            raise error
+
+        handle = model.encoder.layer[0].register_forward_hook(fail)
+        for _ in range(2):
+            with pytest.raises(error):
+                run(model)
+        handle.remove()
+        assert "sites=3, active" in repr(active)
+        assert torch.equal(run(model), expected)
+    assert torch.equal(run(model), plain)
+
+
+@EACH_SCHEDULE
+@pytest.mark.parametrize("change", [name for name in CHANGES if name != "another implementation"])
+@pytest.mark.parametrize("row", ["BERT", "MPNet"])
+@pytest.mark.filterwarnings("ignore")  # peft's own
+def test_a_change_is_noticed_also_by_what_sets_another_kind_of_temperature(row, change, schedule):
+    before, during = CHANGES[change]
+    reference = during(before(architecture(row).build()))
+    with patch(reference, schedule):
+        expected = run(reference)
+    model = before(architecture(row).build())
+    active = patch(model, schedule)
+    changed = during(model)
+    for other in SCHEDULES:
+        active.temperature = other
+    active.temperature = schedule
+    torch.testing.assert_close(run(changed), expected, atol=2e-6, rtol=0)
+    active.remove()
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+@EACH_SCHEDULE
+def test_attention_that_is_added_has_the_temperature_too(schedule, place):
+    def add(model, layer):
+        model.encoder.layer.insert(place, layer)
+        return model
+
+    model = architecture("BERT").build()
+    layer = copy.deepcopy(model.encoder.layer[1])
+    with patch(add(copy.deepcopy(model), copy.deepcopy(layer)), schedule) as active:
+        expected = run(active._transformer)
+    with patch(model, schedule):
+        add(model, layer)
+        torch.testing.assert_close(run(model), expected, atol=2e-6, rtol=0)
+
+
+def test_lengths_are_those_of_the_arguments_that_a_model_has():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 97, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    model = GPT2Model(GPT2Config(**sizes, initializer_range=0.3)).eval()
+    inputs = batch()
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    with patch(model, LogLength(2)), torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=mask)[0]
+        assert torch.equal(model(ids, None, mask)[0], expected)
+        cache = model(input_ids=ids, attention_mask=mask, use_cache=True).past_key_values
+        with pytest.raises(ValueError, match=r"how many tokens are in past_key_values: give an attention_mask"):
+            model(input_ids=ids[:, :1], past_key_values=cache)
+
+
 # Threads.
 
 
 def test_a_temperature_changes_between_forward_passes_of_other_threads():
     model = architecture("MPNet").build()
-    active = patch(model, 1.0)
-    temperatures = [0.5, 1.0, 2.0, LogLength(4)]
+    temperatures = [0.5, 1.0, 2.0, LogLength(4), PerLayer({0: 0.5})]
     allowed = []
     for temperature in temperatures:
-        active.temperature = temperature
-        allowed.append(run(model))
+        with patch(model, temperature):
+            allowed.append(run(model))
+    active = patch(model, 1.0)
     wrong, stop = [], threading.Event()
 
     def work():
@@ -391,8 +475,9 @@ def test_a_temperature_changes_between_forward_passes_of_other_threads():
     threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for temperature in temperatures * 10:
+    for temperature in temperatures * 5:
         active.temperature = temperature
+        model.encoder.layer[1] = copy.deepcopy(model.encoder.layer[1])
     stop.set()
     for thread in threads:
         thread.join(timeout=60)
