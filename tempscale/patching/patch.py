@@ -82,6 +82,7 @@ class Patch:
             self._kind, self._temperature = kind, checked
             self._write()
         except BaseException:
+            restore_all(self._transformer)  # what was written so far
             self._kind, self._temperature, self._proved, self._proved_for = before
             self._restore()
             self._write()
