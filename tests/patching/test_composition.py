@@ -448,7 +448,11 @@ def test_lengths_are_those_of_the_arguments_that_a_model_has():
     model = GPT2Model(GPT2Config(**sizes, initializer_range=0.3)).eval()
     inputs = batch()
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
-    with patch(model, LogLength(2)), torch.no_grad():
+    try:
+        active = patch(model, LogLength(2))
+    except UnsupportedModelError as error:
+        pytest.skip(f"older versions of transformers: {error}")
+    with active, torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask)[0]
         assert torch.equal(model(ids, None, mask)[0], expected)
         cache = model(input_ids=ids, attention_mask=mask, use_cache=True).past_key_values
