@@ -349,6 +349,7 @@ def test_layers_and_forward_compiled_before_and_after(row, schedule):
 
 def test_libraries_see_the_arguments_of_a_patched_model(tmp_path):
     """Trainer gives a model the columns that its signature names, and saves what it trains: here that is refused."""
+    pytest.importorskip("accelerate", reason="transformers' Trainer needs accelerate")
 
     class Data(torch.utils.data.Dataset):
         def __len__(self):
