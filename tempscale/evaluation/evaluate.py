@@ -55,8 +55,8 @@ def evaluate(
 
     Args:
         model: "minilm", a hub id, a local folder, or a loaded SentenceTransformer, which is left as it was.
-        tasks: names of MTEB tasks or benchmarks ("STS12", "LongEmbed", "MTEB(eng, v1)"), files with the columns query and
-            document ("mine.csv"), or task objects of mteb.
+        tasks: names of MTEB tasks or benchmarks ("STS12", "LongEmbed", "MTEB(eng, v1)"), subsets ("Task(en, de)"), files of
+            pairs ("mine.csv", or a `tempscale.evaluation.pair_files.PairFile`), or task objects of mteb.
         temperatures: numbers or schedules; 1 is the model as it is.
         out: folder for `results.sqlite` (`tempscale.evaluation.store.Store`), and mteb's own files in `mteb/`.
         layers: layers that get the temperature: all by default; as for `patch`.

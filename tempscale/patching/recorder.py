@@ -27,9 +27,6 @@ _KERNELS: list[SDPBackend] = [kernel for kernel in SDPBackend.__members__.values
 # The texts of a probe, in tokens: some that are padded to the longest, a long one alone, and a very short one.
 _PADDED, _LONG, _SHORT = (9, 6, 3), 64, 4
 
-# Implementations whose kernels are operators that a survey can look at.
-_SURVEYED = ("sdpa",)
-
 
 class UnsupportedModelError(ValueError):
     """The model has no place where a temperature would provably do what it says."""
@@ -192,7 +189,6 @@ class Recorder(TorchFunctionMode):
         self._inside = False  # a function that a temperature reaches
         self._survey: Survey | None = None  # while there is one
         self._real = torch.ones(0)
-        own = getattr(transformer.config, "_attn_implementation", "eager") or "eager"
         padded, *others = probe_batches(transformer)
         self.batches = [padded]
         calls, at_other_lengths = self._surveyed("eager", 0), []
@@ -204,18 +200,23 @@ class Recorder(TorchFunctionMode):
                 self.batches.pop()
                 if batch is others[-1] and len(self.batches) == 1:
                     raise
-        if own in _SURVEYED:
-            calls += self._surveyed(own, 0)
-            at_other_lengths += [call for batch in range(1, len(self.batches)) for call in self._surveyed(own, batch)]
+        if getattr(transformer.config, "_attn_implementation", None) == "sdpa":  # whose kernels are operators, too
+            calls += self._surveyed("sdpa", 0)
+            at_other_lengths += [
+                call for batch in range(1, len(self.batches)) for call in self._surveyed("sdpa", batch)
+            ]
         self.others = no_attention(calls, at_other_lengths)
         refuse_hidden(transformer, (call for call in (*calls, *at_other_lengths) if call.kind not in self.others))
         self.plain = self.run("eager")
 
     def _surveyed(self, implementation: str, batch: int) -> list[Call]:
-        with Survey(lambda: (self._stack[-1] if self._stack else None, self._inside)) as self._survey:
-            self.run(implementation, batch=batch)
-        calls, self._survey = self._survey.calls, None
-        return calls
+        self._survey = survey = Survey(lambda: (self._stack[-1] if self._stack else None, self._inside))
+        with survey:
+            try:
+                self.run(implementation, batch=batch)
+            finally:
+                self._survey = None
+        return survey.calls
 
     @property
     def device_and_dtype(self) -> tuple[torch.device, torch.dtype]:

@@ -144,11 +144,11 @@ def _temperatures(transformer: Any, modules: list[nn.Module], tokens: int) -> li
     distinct, lengths = list(dict.fromkeys(modules)), torch.tensor([tokens])
     folded = next((found for config in configurations(transformer) if (found := getattr(config, FOLDED, None))), 1.0)
     each: list[Any] = per_layer(PerLayer(folded) if isinstance(folded, list) else folded, len(distinct))
-    # A patch may be that of a part of the model.
-    active = [patched for module in transformer.modules() if (patched := vars(module).get("tempscale_patch"))]
-    for patched in active:
-        each = [patched.temperature_of(module, lengths) for module in distinct]
-    numbers = dict(zip(distinct, map(float, each), strict=True))
+    numbers = dict(zip(distinct, each, strict=True))
+    # A patch may be that of a part of the model, and there may be several.
+    for patched in (vars(module).get("tempscale_patch") for module in transformer.modules()):
+        if patched:
+            numbers |= {site.module: float(patched.temperature_of(site.module, lengths)) for site in patched.sites}
     return [numbers[module] for module in modules]
 
 
