@@ -8,7 +8,10 @@
 from tempscale.comparison.compare import compare
 from tempscale.embeddings.collapse import collapse_report, pairwise_cosine
 from tempscale.embeddings.pooling import explain_collapse
-from tempscale.embeddings.postprocess import AllButTheTop, Centring, Whitening
+from tempscale.embeddings.postprocess import AllButTheTop, Centring, Projection, Whitening
+from tempscale.embeddings.remedies import Remedy, read_remedy
+from tempscale.embeddings.sides import PerSide
+from tempscale.encoding.reading import Pieces
 from tempscale.evaluation.evaluate import EvaluationError, PlanError, evaluate
 from tempscale.models import load_model
 from tempscale.patching.fold import fold
@@ -39,8 +42,12 @@ __all__ = [
     "LogLength",
     "Patch",
     "PerLayer",
+    "PerSide",
+    "Pieces",
     "PlanError",
+    "Projection",
     "RateMatched",
+    "Remedy",
     "SingularPatterns",
     "UnsupportedModelError",
     "Whitening",
@@ -64,6 +71,7 @@ __all__ = [
     "patch",
     "probe",
     "random_markov_rate",
+    "read_remedy",
     "read_texts",
     "singular_patterns_qk",
 ]

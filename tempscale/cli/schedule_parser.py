@@ -1,14 +1,10 @@
 """Temperatures as they are written on a command line: numbers, schedules as in Python, files of `RateMatched`."""
 
-import ast
 import re
-from collections.abc import Iterator
-from typing import Any
 
-from tempscale.patching.schedules import LengthRule, LogLength, PerLayer, Schedule, check_number, temperature_label
+from tempscale.patching.schedules import Schedule, temperature_label
+from tempscale.patching.written import read_schedule, split_outside_brackets
 from tempscale.probing.rate_matched import RateMatched
-
-SCHEDULES: dict[str, Any] = {schedule.__name__: schedule for schedule in (LengthRule, LogLength, PerLayer)}
 
 
 def read_temperatures(text: str) -> list[Schedule]:
@@ -24,53 +20,9 @@ def read_temperatures(text: str) -> list[Schedule]:
     >>> read_temperatures("1.0, LogLength(64), PerLayer({-1: 0.8})")
     [1.0, LogLength(reference_length=64, temperature=1.0, exponent=1.0), PerLayer(temperatures={-1: 0.8})]
     """
-    return list({temperature_label(one): one for one in map(_read, _parts(text))}.values())
-
-
-def _parts(text: str) -> Iterator[str]:
-    """Yield what stands between the commas that are in no bracket."""
-    depth = start = 0
-    for position, character in enumerate(text):
-        depth += (character in "([{") - (character in ")]}")
-        if character == "," and depth == 0:
-            yield text[start:position].strip()
-            start = position + 1
-    yield text[start:].strip()
+    return list({temperature_label(one): one for one in map(_read, split_outside_brackets(text))}.values())
 
 
 def _read(text: str) -> Schedule:
     file = re.fullmatch(r"RateMatched\((.*)\)|(.*\.json)", text)
-    if file:
-        return RateMatched.load((file[1] or file[2] or "").strip(" '\""))
-    try:
-        found: Schedule = _value(ast.parse(text, mode="eval").body)
-        if isinstance(found, (float, int)):
-            return check_number(found)
-        if isinstance(found, tuple(SCHEDULES.values())):
-            temperature_label(found)  # also checks what it returns for all lengths
-            return found
-    except (SyntaxError, TypeError, RecursionError, MemoryError, OverflowError):
-        pass
-    raise ValueError(
-        f"{text!r} is no temperature; expected numbers or schedules, such as LogLength(64) or PerLayer({{-1: 0.8}}), with "
-        "commas between them"
-    )
-
-
-def _value(node: ast.expr) -> Any:
-    """Return a number, a list, a mapping or a schedule; nothing else is evaluated."""
-    match node:
-        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return number
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-            return -number
-        case ast.List(elts=items):
-            return [_value(item) for item in items]
-        case ast.Dict(keys=keys, values=values):
-            layers = [_value(key) for key in keys if key]
-            if len(layers) == len(values) and all(type(layer) is int for layer in layers):
-                return dict(zip(layers, map(_value, values), strict=True))
-        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=named) if name in SCHEDULES:
-            keywords = {str(keyword.arg): _value(keyword.value) for keyword in named}
-            return SCHEDULES[name](*map(_value, arguments), **keywords)
-    raise TypeError("neither a number nor a schedule")
+    return RateMatched.load((file[1] or file[2] or "").strip(" '\"")) if file else read_schedule(text)

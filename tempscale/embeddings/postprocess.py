@@ -1,4 +1,4 @@
-"""What can be done to embeddings after the model: centring, whitening, all-but-the-top.
+"""What can be done to embeddings after the model: centring, projection, whitening, all-but-the-top.
 
 Each is fitted on the embeddings of one corpus and applied to those of any other, in the manner of scikit-learn.
 """
@@ -13,7 +13,7 @@ from tempscale.embeddings.geometry import Float
 
 
 class Postprocessor(ABC):
-    """Common to all: take away the mean of the corpus, and map what is left.
+    """Common to all: take away the mean of the corpus, and map what is left. Printed, it is its label in a remedy.
 
     After `fit`, `mean_` is that mean, (d,). Embeddings are NumPy or torch, (n, d); results are NumPy float64, not
     normalised.
@@ -31,7 +31,7 @@ class Postprocessor(ABC):
         if len(x) < 2:
             raise ValueError(f"{len(x)} texts to fit on: expected at least 2")
         mean: Float = x.mean(0)
-        self._learn(x - mean)
+        self._learn(x - mean, mean)
         self.mean_ = mean
         return self
 
@@ -88,7 +88,10 @@ class Postprocessor(ABC):
             raise ValueError(f"{type(self).__name__} is not fitted: call fit with the embeddings of a corpus first")
 
     @abstractmethod
-    def _learn(self, centred: Float) -> None: ...
+    def __str__(self) -> str: ...
+
+    @abstractmethod
+    def _learn(self, centred: Float, mean: Float) -> None: ...
 
     @abstractmethod
     def _map(self, centred: Float) -> Float: ...
@@ -102,20 +105,55 @@ class Centring(Postprocessor):
            [ 1.,  0.]])
     """
 
-    def _learn(self, centred: Float) -> None:
+    def __str__(self) -> str:
+        return "centre"
+
+    def _learn(self, centred: Float, mean: Float) -> None:
         pass
 
     def _map(self, centred: Float) -> Float:
         return centred
 
 
+class Projection(Postprocessor):
+    """Take away what embeddings have in the direction of the corpus's mean, and leave the rest as it is: (n, d).
+
+    Unlike `Centring` it takes from each text as much as that text has: a text without the common direction keeps its place.
+    After `fit`, `direction_` is the unit vector, (d,).
+
+    Raises:
+        ValueError: in `fit`, a mean of zero, which has no direction.
+
+    >>> Projection().fit([[2.0, 1.0], [2.0, -1.0]]).transform([[3.0, 4.0]])
+    array([[0., 4.]])
+    """
+
+    direction_: Float
+
+    def __str__(self) -> str:
+        return "project"
+
+    def _learn(self, centred: Float, mean: Float) -> None:
+        length = np.linalg.norm(mean)
+        # A mean that is nothing but rounding points nowhere.
+        if length <= np.finfo(np.float32).eps * np.linalg.norm(centred + mean, axis=1).max():
+            raise ValueError(f"the mean of {len(centred)} embeddings is 0 and has no direction: there is nothing to take away")
+        self.direction_ = mean / length
+
+    def _map(self, centred: Float) -> Float:
+        # The mean lies along the direction, so it makes no difference that it is away already.
+        return centred - (centred @ self.direction_)[:, None] * self.direction_
+
+
 class Whitening(Postprocessor):
     """Make the corpus uncorrelated with variance 1 along its principal axes, largest first: (n, dimensions).
 
-    After `fit`, `components_` is the map, (dimensions, d).
+    After `fit`, `components_` is the map, (dimensions, d), or (d, d) if symmetric.
 
     Args:
         dimensions: number of axes to keep; all by default.
+        symmetric: whether the result is turned back to the axes of the embeddings, (n, d). The cosines are the same, and
+            what two corpora taught can be compared.
 
     Raises:
         ValueError: fewer than 1 dimension; in `fit`, more dimensions than the corpus varies along, which is at most n - 1.
@@ -130,12 +168,15 @@ class Whitening(Postprocessor):
 
     components_: Float
 
-    def __init__(self, dimensions: int | None = None) -> None:
+    def __init__(self, dimensions: int | None = None, *, symmetric: bool = False) -> None:
         if dimensions is not None and dimensions < 1:
             raise ValueError(f"expected at least 1 dimension, not {dimensions}")
-        self.dimensions = dimensions
+        self.dimensions, self.symmetric = dimensions, symmetric
 
-    def _learn(self, centred: Float) -> None:
+    def __str__(self) -> str:
+        return "whiten" if self.dimensions is None else f"whiten({self.dimensions})"
+
+    def _learn(self, centred: Float, mean: Float) -> None:
         n, d = centred.shape
         deviation, axes = _principal_axes(centred)
         rank = len(deviation)
@@ -146,6 +187,8 @@ class Whitening(Postprocessor):
                 f"fit on more texts, or keep at most {rank} dimensions"
             )
         self.components_ = axes[:wanted] / deviation[:wanted, None]
+        if self.symmetric:
+            self.components_ = axes[:wanted].T @ self.components_
 
     def _map(self, centred: Float) -> Float:
         return centred @ self.components_.T
@@ -179,7 +222,10 @@ class AllButTheTop(Postprocessor):
             raise ValueError(f"expected at least 0 directions, not {directions}")
         self.directions = directions
 
-    def _learn(self, centred: Float) -> None:
+    def __str__(self) -> str:
+        return "all_but_the_top" if self.directions is None else f"all_but_the_top({self.directions})"
+
+    def _learn(self, centred: Float, mean: Float) -> None:
         n, d = centred.shape
         _, axes = _principal_axes(centred)
         wanted = max(d // 100, 1) if self.directions is None else self.directions
