@@ -49,6 +49,13 @@ def evaluate(
     temperatures: Annotated[
         str, typer.Option(help="Numbers, or schedules: 'LogLength(64)', 'PerLayer({-1: 0.8})', a file of RateMatched.")
     ] = "1.0",
+    remedies: Annotated[
+        str,
+        typer.Option(
+            help="What else is done against length: none, pieces(128), project, pieces(128)+project, centre, whiten(64), "
+            "all_but_the_top(3), 'temperature(0.9, layers=last:3)'; with commas between them, each at each temperature."
+        ),
+    ] = "none",
     layers: Annotated[
         str, typer.Option(help="Layers that get the temperature: all, last:3, first:3, or 0,1,-1.")
     ] = "all",
@@ -80,9 +87,6 @@ def evaluate(
     max_seq_length: Annotated[
         int | None, typer.Option(help="Length in tokens at which texts are cut; else the model's.")
     ] = None,
-    chunk_tokens: Annotated[
-        int | None, typer.Option(help="Length in tokens of pieces to average over; else texts are read whole.")
-    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one by default.")] = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16; the checkpoint's by default.")
@@ -92,12 +96,13 @@ def evaluate(
         str | None, typer.Option(help="Address of the Ray cluster; by default the one that Ray finds.")
     ] = None,
 ) -> None:
-    """Evaluate a model on MTEB tasks at several temperatures.
+    """Evaluate a model on MTEB tasks at several temperatures, and with other remedies against length.
 
-    Finished units (a split and subset of a task at one temperature) are kept in the folder and never run twice: after an
-    interruption the same command resumes, and two that run at once share the work. tempscale compare says which differences
-    are real.
+    Finished units (a split and subset of a task at one temperature, with one remedy) are kept in the folder and never run
+    twice: after an interruption the same command resumes, and two that run at once share the work. tempscale compare says
+    which differences are real.
     """
+    from tempscale.embeddings.remedies import read_remedies
     from tempscale.evaluation.evaluate import PlanError
     from tempscale.evaluation.evaluate import evaluate as evaluate_tasks
     from tempscale.evaluation.identity import command_line
@@ -112,6 +117,10 @@ def evaluate(
         encoding=encoding,
     )
     taus = schedules(temperatures)
+    try:
+        steps = read_remedies(remedies)
+    except ValueError as error:
+        wrong_argument(f"--remedies: {error}")
     if address is not None and engine is not Engine.ray:
         wrong_argument(f"--address {address!r} is for --engine ray")
     with exit_on_user_error(), warnings_on_stderr():
@@ -121,13 +130,13 @@ def evaluate(
                 names,
                 taus,
                 out=out,
+                remedies=steps,
                 layers=layers,
                 apply_to=apply_to.value,
                 data_dir=data_dir,
                 max_seq_length=max_seq_length,
                 device=device,
                 dtype=dtype,
-                chunk_tokens=chunk_tokens,
                 engine=engine.value,
                 address=address,
                 command=command_line(),
@@ -155,18 +164,22 @@ def _named(tasks: str, engine: Engine, **options: str | None) -> list[str]:
 
 
 def _print_scores(table: "pd.DataFrame") -> None:
-    """Print the main scores, a row for each part of a task and a column for each temperature."""
+    """Print the main scores, a row for each part of a task and a column for each setting."""
     from rich.markup import escape
     from rich.table import Table
 
-    temperatures = table.temperature.unique()
+    from tempscale.evaluation.store import Setting
+
+    labels = [Setting(*row).label for row in table[list(Setting._fields)].itertuples(index=False)]
+    settings = list(dict.fromkeys(labels))
     shown = Table(title="Main scores")
     for heading in ("task", "split", "subset", "metric"):
         shown.add_column(heading)
-    for temperature in temperatures:
-        shown.add_column(escape(temperature), justify="right")
+    for setting in settings:
+        shown.add_column(escape(setting), justify="right")
     parts = ["task", "split", "subset", "metric"]
-    scores = table.set_index([*parts, "temperature"]).main_score
+    scores = table.assign(setting=labels).set_index([*parts, "setting"]).main_score
     for part in table[parts].drop_duplicates().itertuples(index=False):
-        shown.add_row(*part, *(score(scores[(*part, temperature)]) for temperature in temperatures))
+        keys = [(*part, setting) for setting in settings]
+        shown.add_row(*part, *(score(scores[key]) if key in scores.index else "" for key in keys))
     table_console().print(shown)

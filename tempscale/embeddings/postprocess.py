@@ -137,7 +137,9 @@ class Projection(Postprocessor):
         length = np.linalg.norm(mean)
         # A mean that is nothing but rounding points nowhere.
         if length <= np.finfo(np.float32).eps * np.linalg.norm(centred + mean, axis=1).max():
-            raise ValueError(f"the mean of {len(centred)} embeddings is 0 and has no direction: there is nothing to take away")
+            raise ValueError(
+                f"the mean of {len(centred)} embeddings is 0 and has no direction: there is nothing to take away"
+            )
         self.direction_ = mean / length
 
     def _map(self, centred: Float) -> Float:

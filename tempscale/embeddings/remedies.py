@@ -87,7 +87,9 @@ def read_remedy(text: str) -> Remedy:
         except ValueError as error:
             raise ValueError(f"{step!r}: {error}") from error
         if found.keys() & made.keys():
-            raise ValueError(f"{text!r} has two steps of a kind: expected one temperature, one of pieces, and one on vectors")
+            raise ValueError(
+                f"{text!r} has two steps of a kind: expected one temperature, one of pieces, and one on vectors"
+            )
         found |= made
     return Remedy(**found)
 

@@ -96,7 +96,9 @@ class PerSide:
         fitted = getattr(self, "fitted", {})
         if side not in fitted:
             there = " and ".join(_NAMES[one] for one in fitted) or "nothing"
-            raise ValueError(f"fitted on {there}, not on {_NAMES.get(side, repr(side))}: fit on embeddings of that side, too")
+            raise ValueError(
+                f"fitted on {there}, not on {_NAMES.get(side, repr(side))}: fit on embeddings of that side, too"
+            )
         x = as_array(embeddings)
         found = fitted[side].transform(x)
         return unit_again(found) if has_unit_norm(x) else found
@@ -106,7 +108,7 @@ _NAMES: dict[Side, str] = {"query": "queries", "document": "documents", None: "t
 
 
 class CrossFitted:
-    """A postprocessor that is evaluated on the texts it is fitted on, each mapped by what the texts of the other half taught.
+    """A postprocessor evaluated on the texts it is fitted on, each mapped by what texts of the other half taught.
 
     The half of a text is drawn by a hash of it, so equal texts are mapped alike, in whatever order they come.
 

@@ -3,8 +3,8 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +12,18 @@ import torch
 
 from tempscale.encoding.batching import out_of_memory, prefetch, token_batches, windows
 from tempscale.encoding.features import Features, count_tokens, on_device
-from tempscale.encoding.pieces import average, check_chunks, pieces_of
+from tempscale.encoding.late import late_vectors
+from tempscale.encoding.pieces import check_pieces, mean_of_pieces, pieces_of, score_pieces, with_pieces
+from tempscale.encoding.reading import Pieces, Reading
 from tempscale.encoding.tokens import Tokens
-from tempscale.patching.layers import Layers
+from tempscale.patching.layers import RepeatableLayers, layers_label
 from tempscale.patching.patch import Patch, patch
-from tempscale.patching.schedules import Schedule, is_plain, temperature_label
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Embeddings = npt.NDArray[np.float32]
-ApplyTo = Literal["both", "document", "query"]
+Transform = Callable[[Sequence[str], Embeddings, str | None], npt.NDArray[Any]]
 T = TypeVar("T")
 
 # Tokens of a batch. On a CPU throughput hardly depends on it; a GPU wants to be filled.
@@ -79,12 +80,23 @@ class Request:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Texts that were encoded: embeddings (n, d), and for each text how many tokens it has, are read, and are cut off."""
+    """Texts that were encoded, and for each text how many tokens it has, are read, and are cut off.
+
+    Embeddings are (n, d), or (n, vectors, d) where a text keeps its pieces (`with_pieces`).
+    """
 
     embeddings: Embeddings
     tokens: npt.NDArray[np.int64]
     read: npt.NDArray[np.int64]
     cut_off: npt.NDArray[np.int64]
+
+
+class _Vectors(NamedTuple):
+    """The vectors of the pieces of texts, (pieces, d), how many each text has, and its counts as in `Encoded`."""
+
+    vectors: Embeddings
+    numbers: list[int]
+    counts: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 @dataclass
@@ -101,20 +113,20 @@ class Work:
 class Encoder:
     """The encoder that mteb evaluates.
 
-    The temperature is set for every call, by its side. What a call returns depends on its texts, prompt and temperature,
-    and on the calls before it since `begin`: the batches too are a function of those, so that a sweep that was interrupted
-    gives the same numbers to the last bit. A call seen before at the same temperature is not computed again: queries that
-    keep the temperature 1, or a corpus that tasks share. Neither is a text without a side that was seen since `begin`: a
-    classification draws its training sets from the same texts, however many it draws.
+    How texts are read is set by `begin`, the temperature for every call by its side. What a call returns depends on its
+    texts, prompt and reading, and on the calls before it since `begin`: the batches too are a function of those, so that a
+    sweep that was interrupted gives the same numbers to the last bit. A call seen before with the same reading is not
+    computed again: queries that keep the temperature 1, or a corpus that tasks share. Neither is a text without a side that
+    was seen since `begin`: a classification draws its training sets from the same texts, however many it draws.
 
     Args:
         model: model to evaluate; patched while a temperature other than 1 is set, see `close`.
         prompts: prompts by mteb's keys: "query", "document", a task's or a task type's name.
-        layers: layers that get the temperature, as `patch` takes them.
-        apply_to: sides that get the temperature: "both", "document" or "query".
         batch_tokens: size of a batch in tokens, padding included; by the device if None.
-        chunk_tokens: length in tokens of the pieces that longer texts are read in (`tempscale.encoding.pieces`); texts are
-            read whole if None.
+
+    Attributes:
+        transform: what is done to the embeddings of texts after the model; it is given the texts, their embeddings, and
+            their side ("query", "document" or None).
     """
 
     def __init__(
@@ -122,10 +134,7 @@ class Encoder:
         model: "SentenceTransformer",
         *,
         prompts: dict[str, str] | None = None,
-        layers: Layers | None = None,
-        apply_to: ApplyTo = "both",
         batch_tokens: int | None = None,
-        chunk_tokens: int | None = None,
     ) -> None:
         self.model = model
         self.prompts = prompts or {}
@@ -134,30 +143,32 @@ class Encoder:
         self.progress: Callable[[float], None] = lambda share: None
         self.work = Work()
         self.total_work = Work()
-        self._layers, self._apply_to, self._chunk_tokens = layers, apply_to, chunk_tokens
+        self.transform: Transform | None = None
+        self._reading = Reading()
         self._patch: Patch | None = None
-        self._temperature: Schedule = 1.0
+        self._layers: RepeatableLayers = None  # of the patch
         self._embeddings, self._tokens = SizedLRU(CACHE_BYTES), SizedLRU(CACHE_BYTES // 2)
         # Texts without a side since `begin`, by prompt and temperature: with what each was encoded, and its place there.
         self._known: dict[tuple[str, str], dict[str, tuple[Encoded, int]]] = {}
 
-    def prove(self, temperatures: Sequence[Schedule]) -> None:
+    def prove(self, readings: Sequence[Reading]) -> None:
         """Put every temperature into the model once, or raise what `patch` raises: before the work, not in the middle.
 
-        Raises also ValueError for chunk_tokens that the model cannot read, see `check_chunks`.
+        Raises also ValueError for pieces that the model cannot read, see `check_pieces`.
         """
-        if self._chunk_tokens:
-            default = self.model.prompts.get(self.model.default_prompt_name or "", "")
-            check_chunks(self.model, self._chunk_tokens, {"", default, *self.prompts.values()})
-        if self._layers is not None:  # checked also where only 1 is asked for, which takes no patch
-            patch(self.model, 1.0, layers=self._layers).remove()
-        for temperature in temperatures:
-            self._set(temperature)
-        self._set(1.0)
+        default = self.model.prompts.get(self.model.default_prompt_name or "", "")
+        for reading in readings:
+            if reading.pieces:
+                check_pieces(self.model, reading.pieces, {"", default, *self.prompts.values()})
+            self._set(reading)
+            if reading.is_plain and reading.layers is not None:  # which takes no patch, and is checked nevertheless
+                self.close()
+                patch(self.model, 1.0, layers=reading.layers).remove()
+        self._set(Reading())
 
-    def begin(self, temperature: Schedule) -> None:
-        """Set the temperature, and count from zero."""
-        self._temperature = temperature
+    def begin(self, reading: Reading, transform: "Transform | None" = None) -> None:
+        """Set how texts are read, and what is done to their embeddings afterwards; and count from zero."""
+        self._reading, self.transform = reading, transform
         self.work = Work()
         self._known.clear()
 
@@ -177,21 +188,26 @@ class Encoder:
         prompt_type: Any = None,
         **kwargs: Any,
     ) -> Embeddings:
-        """Return the embeddings (n, d) of mteb's inputs, in float32."""
+        """Return the embeddings (n, d) of mteb's inputs, in float32; (n, vectors, d) where documents keep their pieces."""
         texts = list(map(str, inputs.dataset["text"][:]))  # a slice is read at once, a column row by row
         ids = inputs.dataset["id"][:] if "id" in inputs.dataset.column_names else None
         side = prompt_type.value if prompt_type else None
         prompt = self._prompt(task_metadata, prompt_type)
-        temperature = self._temperature if self._apply_to in ("both", side) else 1.0
-        self._set(temperature)
-        found = self._known_or_new(texts, prompt, side, temperature_label(temperature))
+        reading = self._reading if self._reading.side in ("both", side) else Reading(pieces=self._reading.pieces)
+        self._set(reading)
+        found = self._known_or_new(texts, prompt, side, reading)
         self.work.requests.append(Request(side, prompt, texts, ids, found.tokens.tolist()))
         self.work.texts_cut += int((found.cut_off > 0).sum())
         self.work.tokens_asked += int(found.read.sum())
-        return found.embeddings
+        if self.transform is None:
+            return found.embeddings
+        return np.asarray(self.transform(texts, found.embeddings, side), dtype=np.float32)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
-        """Return the similarities (n, m) as the model's authors define them."""
+        """Return the similarities (n, m) as the model's authors define them, or with the best pieces of documents."""
+        if np.ndim(embeddings2) == 3:
+            assert self._reading.pieces, "only pieces make several vectors of a document"
+            return score_pieces(self.model.similarity, embeddings1, embeddings2, self._reading.pieces.pool)
         found: torch.Tensor = self.model.similarity(embeddings1, embeddings2)
         return found
 
@@ -204,11 +220,14 @@ class Encoder:
     def _limit(self) -> int:
         return int(self.model.max_seq_length or UNCUT)
 
-    def _set(self, temperature: Schedule) -> None:
+    def _set(self, reading: Reading) -> None:
+        """Put the temperature of a reading into its layers."""
+        if self._patch and not reading.is_plain and layers_label(reading.layers) != layers_label(self._layers):
+            self.close()
         if self._patch:
-            self._patch.temperature = temperature
-        elif not is_plain(temperature):
-            self._patch = patch(self.model, temperature, layers=self._layers)
+            self._patch.temperature = reading.temperature
+        elif not reading.is_plain:
+            self._patch, self._layers = patch(self.model, reading.temperature, layers=reading.layers), reading.layers
 
     def _prompt(self, task_metadata: Any, prompt_type: Any) -> str:
         """Return the prompt, chosen in the order of mteb, and else the model's default as sentence-transformers does."""
@@ -219,14 +238,15 @@ class Encoder:
             found = self.model.prompts[self.model.default_prompt_name]
         return found or ""
 
-    def _known_or_new(self, texts: list[str], prompt: str, side: str | None, label: str) -> Encoded:
+    def _known_or_new(self, texts: list[str], prompt: str, side: str | None, reading: Reading) -> Encoded:
         """Return encoded texts, each different one read once."""
+        label = " ".join((*reading.labels(), str(reading.pieces)))
         known = self._known.setdefault((prompt, label), {}) if side is None else {}
         new = [text for text in dict.fromkeys(texts) if text not in known]
         if new or not texts:
             made = self._embeddings.get_or(
                 f"{label} {_hash(side, prompt, new)}",
-                lambda: self._encode(new, prompt, side),
+                lambda: self._encode(new, prompt, side, reading),
                 lambda encoded: encoded.embeddings.nbytes,
             )
             known.update((text, (made, row)) for row, text in enumerate(new))
@@ -237,35 +257,56 @@ class Encoder:
             *(np.stack([getattr(encoded, name)[row] for encoded, row in rows]) for name in Encoded.__dataclass_fields__)
         )
 
-    def _encode(self, texts: list[str], prompt: str, side: str | None) -> Encoded:
+    def _encode(self, texts: list[str], prompt: str, side: str | None, reading: Reading) -> Encoded:
         """Let the model read texts whole, or the long ones in pieces."""
-        if self._chunk_tokens is None:
+        pieces = reading.pieces
+        if pieces is None:
             embeddings, tokens = self._run(texts, prompt, side)
             read = np.minimum(tokens, self._limit)
             return Encoded(embeddings, tokens, read, tokens - read)
+        vectors = self._embeddings.get_or(
+            " ".join((*reading.labels(), str(replace(pieces, pool="mean")), "pieces", _hash(side, prompt, texts))),
+            lambda: self._vectors(texts, prompt, side, pieces),
+            lambda found: found.vectors.nbytes,
+        )
+        pool = mean_of_pieces if side != "document" or pieces.pool == "mean" else with_pieces
+        return Encoded(pool(vectors.vectors, vectors.numbers), *vectors.counts)
+
+    def _vectors(self, texts: list[str], prompt: str, side: str | None, pieces: Pieces) -> "_Vectors":
+        """Return the vectors of the pieces of texts."""
+        if pieces.late:
+            padded, tokens = self._run(texts, prompt, side, pieces)
+            there = ~np.isnan(padded[..., 0])
+            read = np.minimum(tokens, self._limit)
+            return _Vectors(padded[there], there.sum(1).tolist(), (tokens, read, tokens - read))
         counts = count_tokens(self.model, texts, prompt)
-        pieces = pieces_of(self.model, texts, counts, self._chunk_tokens, prompt)
-        unique = list(dict.fromkeys(pieces.texts))
+        cut = pieces_of(self.model, texts, counts, pieces, prompt)
+        unique = list(dict.fromkeys(cut.texts))
         place = {piece: k for k, piece in enumerate(unique)}
         embeddings, _ = self._run(unique, prompt, side)
-        of_pieces = np.array(pieces.tokens, dtype=np.int64)
+        of_pieces = np.array(cut.tokens, dtype=np.int64)
         read = np.minimum(of_pieces, self._limit)
-        firsts = np.cumsum([0, *pieces.numbers[:-1]])[: len(texts)]
-        return Encoded(
-            average(embeddings[[place[piece] for piece in pieces.texts]], pieces.numbers),
-            np.array(counts, dtype=np.int64),
-            np.add.reduceat(read, firsts),
-            np.add.reduceat(of_pieces - read, firsts),
+        firsts = np.cumsum([0, *cut.numbers[:-1]])[: len(texts)]
+        return _Vectors(
+            embeddings[[place[piece] for piece in cut.texts]],
+            cut.numbers,
+            (
+                np.array(counts, dtype=np.int64),
+                np.add.reduceat(read, firsts),
+                np.add.reduceat(of_pieces - read, firsts),
+            ),
         )
 
-    def _run(self, texts: list[str], prompt: str, side: str | None) -> tuple[Embeddings, npt.NDArray[np.int64]]:
-        """Return the embeddings of texts, all different, and their tokens before the cut."""
+    def _run(
+        self, texts: list[str], prompt: str, side: str | None, late: Pieces | None = None
+    ) -> tuple[Embeddings, npt.NDArray[np.int64]]:
+        """Return the embeddings of texts, all different, or those of their late pieces, and their tokens before the cut."""
         options = {"task": side} if side else {}
         longest = 2 * _CHARACTERS * self._limit  # of what is certainly cut, the rest costs the model nothing
         sizes = [min(len(text), longest) for text in texts]
         order: list[int] = []
         counts = np.zeros(len(texts), dtype=np.int64)
-        embeddings = torch.zeros(0, 0)
+        embeddings = torch.zeros(0, 0, 0) if late else torch.zeros(0, 0)
         done, total = 0, sum(sizes) or 1
 
         def read(window: list[int]) -> Tokens:
@@ -279,10 +320,10 @@ class Encoder:
         with torch.inference_mode():
             for window, tokens in prefetch(read, windows(sizes, _BATCHES * _CHARACTERS * self.batch_tokens), depth=2):
                 counts[window] = tokens.uncut
-                for batch, made in self._batches(tokens, options):
+                for batch, made in self._batches(tokens, options, late):
                     rows = [window[index] for index in batch]
                     if not order:
-                        embeddings = torch.empty(len(texts), made.shape[1], pin_memory=made.is_cuda)
+                        embeddings = torch.empty(len(texts), *made.shape[1:], pin_memory=made.is_cuda)
                     if made.is_cuda:  # one block after the other, so that nothing waits for the device
                         embeddings[len(order) : len(order) + len(rows)].copy_(made.float(), non_blocking=True)
                     else:
@@ -295,14 +336,16 @@ class Encoder:
             embeddings = torch.empty(embeddings.shape).index_copy_(0, torch.tensor(order), embeddings)
         return embeddings.numpy(), counts
 
-    def _batches(self, tokens: Tokens, options: Features) -> Iterator[tuple[list[int], torch.Tensor]]:
+    def _batches(
+        self, tokens: Tokens, options: Features, late: Pieces | None
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Yield the batches of a window with their embeddings; smaller ones from the first on that does not fit."""
         waiting = token_batches(tokens.lengths.tolist(), self.batch_tokens)
         while waiting:
             batch = waiting[0]
             lengths = tokens.lengths[batch]
             padded = len(batch) * int(lengths.max())
-            made = self._forward(tokens.batch(batch), options)
+            made = self._forward(tokens.batch(batch), options, late)
             if made is None:
                 self._shrink(len(batch))
                 left = [index for one in waiting for index in one]
@@ -314,15 +357,19 @@ class Encoder:
                 work.tokens_padded += padded
             yield waiting.pop(0), made
 
-    def _forward(self, features: Features, options: Features) -> torch.Tensor | None:
+    def _forward(self, features: Features, options: Features, late: Pieces | None) -> torch.Tensor | None:
         """Return the embeddings of a batch, or None if memory does not suffice."""
+        moved = on_device(features, self.model.device)
         try:
-            found: torch.Tensor = self.model(on_device(features, self.model.device), **options)["sentence_embedding"]
+            if late:
+                found = late_vectors(self.model, moved, options, late)
+            else:
+                found = self.model(moved, **options)["sentence_embedding"]
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
             return None
-        return found if self.model.truncate_dim is None else found[:, : self.model.truncate_dim]
+        return found if self.model.truncate_dim is None else found[..., : self.model.truncate_dim]
 
     def _shrink(self, texts: int) -> None:
         """Have batches of half the size from now on."""

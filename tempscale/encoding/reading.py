@@ -42,9 +42,13 @@ class Pieces:
             if type(getattr(self, name)) is not int:
                 raise ValueError(f"{name} of pieces must be a whole number, not {getattr(self, name)!r}")
         if self.tokens < LEAST:
-            raise ValueError(f"pieces must have at least {LEAST} tokens, not {self.tokens}; leave them out to read texts whole")
+            raise ValueError(
+                f"pieces must have at least {LEAST} tokens, not {self.tokens}; leave them out to read texts whole"
+            )
         if not 0 <= self.overlap <= self.tokens // 2:
-            raise ValueError(f"the overlap of pieces of {self.tokens} tokens must be 0 to {self.tokens // 2}, not {self.overlap}")
+            raise ValueError(
+                f"the overlap of pieces of {self.tokens} tokens must be 0 to {self.tokens // 2}, not {self.overlap}"
+            )
         if self.pool not in get_args(Pool):
             raise ValueError(f"unknown pool {self.pool!r} of pieces: expected one of {', '.join(get_args(Pool))}")
         if type(self.late) is not bool:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tempscale.encoding.encoder import ApplyTo
+from tempscale.embeddings.remedies import Remedy, as_remedy
+from tempscale.encoding.reading import ApplyTo
 from tempscale.evaluation.plan import Job, Plan, Session
 from tempscale.evaluation.progress import ProgressReport, what_was_read
 from tempscale.evaluation.run import ResultSink, run_here
@@ -31,9 +32,10 @@ class EvaluationError(ValueError):
 def evaluate(
     model: "str | SentenceTransformer",
     tasks: str | Iterable[Any],
-    temperatures: Iterable[Schedule],
+    temperatures: Iterable[Schedule] = (1.0,),
     *,
     out: str | Path,
+    remedies: Iterable[Remedy | str] = ("none",),
     layers: Layers | None = None,
     apply_to: ApplyTo = "both",
     data_dir: str | Path | None = None,
@@ -43,11 +45,10 @@ def evaluate(
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
     batch_tokens: int | None = None,
-    chunk_tokens: int | None = None,
     command: str | None = None,
     progress: bool = True,
 ) -> "pd.DataFrame":
-    """Evaluate a model on MTEB tasks at several temperatures.
+    """Evaluate a model on MTEB tasks at several temperatures, and with other remedies against length.
 
     mteb itself evaluates, with the prompts and the pooling of the model's authors. A finished unit (a task's split and
     subset at one temperature, for one model, data and setting) is never run twice: call again to resume after an
@@ -57,8 +58,13 @@ def evaluate(
         model: "minilm", a hub id, a local folder, or a loaded SentenceTransformer, which is left as it was.
         tasks: names of MTEB tasks or benchmarks ("STS12", "LongEmbed", "MTEB(eng, v1)"), subsets ("Task(en, de)"), files of
             pairs ("mine.csv", or a `tempscale.evaluation.pair_files.PairFile`), or task objects of mteb.
-        temperatures: numbers or schedules; 1 is the model as it is.
+        temperatures: numbers or schedules; 1 is the model as it is, and the only one by default.
         out: folder for `results.sqlite` (`tempscale.evaluation.store.Store`), and mteb's own files in `mteb/`.
+        remedies: `Remedy` objects or their labels ("none", "pieces(128)", "project", "pieces(128)+project",
+            "temperature(0.9, layers=last:3)", see `tempscale.read_remedy`); each is run at each of the temperatures, but one
+            with a temperature of its own only at that. What a remedy takes away from vectors is learned for queries and
+            documents separately from the task's own texts, without their labels, and each text is treated by what texts of
+            the other half taught. Several vectors a document (pool=max) take tasks with queries and documents.
         layers: layers that get the temperature: all by default; as for `patch`.
         apply_to: sides of a task that get the temperature: "both", or only "document" or "query", the others keeping 1.
             Tasks without sides (STS, classification, clustering) are then skipped, with a message.
@@ -70,9 +76,6 @@ def evaluate(
         engine: "local", or "ray" to spread the units over an existing Ray cluster; models then go by name.
         address: address of the Ray cluster; by default the one that Ray finds.
         batch_tokens: size of a batch in tokens, padding included; by default what suits the device.
-        chunk_tokens: length in tokens of the pieces that longer texts are cut into, prompt and special tokens included;
-            the embeddings of the pieces are averaged (`tempscale.encoding.pieces`), so all of a text is read, also beyond
-            max_seq_length. At least 8 and at most max_seq_length. By default texts are read as a whole.
         command: command kept with the results; by default this call.
         progress: whether to print a line for each unit, and on a terminal a bar, on stderr.
 
@@ -80,8 +83,8 @@ def evaluate(
         The finished units that were asked for, in their order, as `Store.units()` gives them but without mteb's raw scores.
 
     Raises:
-        PlanError: a task, temperature, side, folder, device or engine that does not exist. Nothing was run.
-        ValueError: a layer, max_seq_length or chunk_tokens that the model does not have. Nothing was run.
+        PlanError: a task, temperature, remedy, side, folder, device or engine that does not exist. Nothing was run.
+        ValueError: a layer, max_seq_length or pieces that the model does not have. Nothing was run.
         UnsupportedModelError: the model has no proved temperature site. Nothing was run.
         EvaluationError: tasks that failed, because of their data or inside mteb; everything else is finished.
         KeyboardInterrupt: as it came, and with how much is finished; call again to go on.
@@ -91,10 +94,16 @@ def evaluate(
     _check_installed("mteb", "eval")
     if engine == "ray":
         _check_installed("ray", "ray")
+    listed = _listed("remedies", remedies, "['none', 'pieces(128)']")
+    try:
+        chosen = list(map(as_remedy, listed))
+    except ValueError as error:
+        raise PlanError(str(error)) from error
     plan = Plan(
         model=model,
         tasks=[tasks] if isinstance(tasks, str) else _listed("tasks", tasks, "['STS12', 'SciFact']"),
         temperatures=_listed("temperatures", temperatures, "[1.0, 0.9]"),
+        remedies=chosen,
         layers=repeatable(layers),
         apply_to=apply_to,
         data_dir=data_dir or os.environ.get("TEMPSCALE_DATA") or None,
@@ -103,7 +112,6 @@ def evaluate(
         dtype=dtype,
         engine=engine,
         batch_tokens=batch_tokens,
-        chunk_tokens=chunk_tokens,
         command=command,
     )
     try:
@@ -140,8 +148,8 @@ def _run(
     """Run what is not finished yet; return what went wrong, by the name of the task."""
     todo = [job for job in session.jobs if not store.finished(job.unit)]
     with ProgressReport([job.unit for job in todo], shown=progress) as report:
-        if skipped:
-            report.say(f"Skipped, for having no queries and documents: {', '.join(skipped)}")
+        for line in skipped:
+            report.say(line)
         sink = ResultSink(store, out, report, session.failures)
         if plan.engine == "ray":
             from tempscale.evaluation.ray_runner import run_on_ray
@@ -153,7 +161,7 @@ def _run(
         for line in what_was_read(units[units.id.isin([job.unit.id for job in session.jobs])]):
             report.say(line)
     # Also of what was finished before: the files are those of what was asked for last.
-    for job in {(job.unit.task, job.unit.temperature): job for job in session.jobs}.values():
+    for job in {(job.unit.task, job.unit.setting): job for job in session.jobs}.values():
         sink.write_mteb_file(job)
     return sink.failures
 

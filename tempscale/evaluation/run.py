@@ -4,10 +4,16 @@ import json
 import logging
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from tempscale.embeddings.sides import CrossFitted
+from tempscale.encoding.encoder import Embeddings
 from tempscale.evaluation.failures import sentence, show_traceback
 from tempscale.evaluation.item_scores import catching, items_of, statistic_of
 from tempscale.evaluation.mteb_files import mteb_meta, write_mteb_file
@@ -126,7 +132,9 @@ def run_here(session: Session, jobs: Sequence[Job], sink: ResultSink) -> None:
 def run_unit(session: Session, job: Job) -> tuple[Measured, list[Item]]:
     """Return what mteb finds for a part of a task at a temperature, and the scores of its items.
 
-    mteb's own cache is not used: it takes every local model, and every temperature, for the same one.
+    mteb's own cache is not used: it takes every local model, and every temperature, for the same one. A remedy on vectors
+    is fitted on all texts of the part, found by running it a first time, when the model reads them; a text is mapped by
+    what those of the other half taught.
 
     Raises:
         OSError, ValueError: the data cannot be had, or are not what the task expects; and whatever mteb raises.
@@ -136,16 +144,25 @@ def run_unit(session: Session, job: Job) -> tuple[Measured, list[Item]]:
 
     start = time.perf_counter()
     encoder, part = session.encoder, job.part
-    with _quiet():
-        session.load(part)
-        task = part.fresh()
-        encoder.begin(job.temperature)
-        encoder.mteb_model_meta = mteb_meta(job.unit)
+    encoder.mteb_model_meta = mteb_meta(job.unit)
+
+    def run(task: Any) -> Any:
         try:
-            with catching(task) as caught:
-                result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False)
+            return mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False)
         except (KeyError, ValueError) as error:
             raise part.unreadable(error) from error
+
+    with _quiet():
+        session.load(part)
+        encoder.begin(job.remedy)
+        if job.remedy.vectors is not None:
+            pool = _Texts()
+            encoder.transform = pool
+            run(part.fresh())
+            encoder.begin(job.remedy, CrossFitted(job.remedy.vectors, pool.by_side()).transform)
+        task = part.fresh()
+        with catching(task) as caught:
+            result = run(task)
     (scores,) = result.task_results[0].scores[part.split]
     metric = task.metadata.main_score
     items = items_of(caught, encoder.work.requests, metric)
@@ -165,6 +182,21 @@ def run_unit(session: Session, job: Job) -> tuple[Measured, list[Item]]:
         cut=encoder.work.texts_cut / max(1, sum(len(request.texts) for request in encoder.work.requests)),
     )
     return measured, items
+
+
+class _Texts:
+    """Keeps the embeddings that pass, each text of a side once; of a document with pieces their mean, which is first."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str | None, dict[str, Any]] = defaultdict(dict)
+
+    def __call__(self, texts: Sequence[str], embeddings: Embeddings, side: str | None) -> Embeddings:
+        vectors = embeddings[:, 0] if embeddings.ndim == 3 else embeddings
+        self._seen[side].update(zip(texts, vectors, strict=True))
+        return embeddings
+
+    def by_side(self) -> dict[str | None, tuple[list[str], Embeddings]]:
+        return {side: (list(seen), np.stack(list(seen.values()))) for side, seen in self._seen.items()}
 
 
 @contextmanager

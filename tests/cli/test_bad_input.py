@@ -50,7 +50,7 @@ OPTIONS = {
     "--layers": ["last:99", "foo"],
     "--data-dir": ["nowhere"],
     "--max-seq-length": ["0", "2", "99999"],
-    "--chunk-tokens": ["3", "5000"],
+    "--remedies": ["pieces(3)", "pieces(5000)", "whiten(9999)", "project+centre", "heal", "pieces(", ""],
     "--device": ["cuda:77", "foo"],
     "--dtype": ["int8"],
     "--address": ["x"],

@@ -1,6 +1,7 @@
 """The encoder: the embeddings of sentence-transformers, in other batches, and none computed twice."""
 
 import contextlib
+import copy
 import threading
 from types import SimpleNamespace
 
@@ -20,6 +21,8 @@ import tempscale
 from tempscale import LogLength, PerLayer, patch
 from tempscale.encoding.batching import LEAST, prefetch, token_batches, windows
 from tempscale.encoding.encoder import Encoder, SizedLRU
+from tempscale.encoding.features import features_of
+from tempscale.encoding.reading import Pieces, Reading
 
 TEXTS = [" ".join(WORDS[k % 70 : k % 70 + n]) for k, n in enumerate([3, 60, 1, 9, 30, 2, 9, 61, 14, 5] * 4)] + [""]
 STS = SimpleNamespace(name="STS12", type="STS")
@@ -28,6 +31,12 @@ STS = SimpleNamespace(name="STS12", type="STS")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return tempscale.load_model(write_model(tmp_path_factory.mktemp("model")), device="cpu")
+
+
+def in_pieces(model, tokens, **options):
+    encoder = Encoder(model)
+    encoder.begin(Reading(pieces=Pieces(tokens, **options)))
+    return encoder
 
 
 def encode(encoder, texts, side=None, task=STS):
@@ -42,7 +51,7 @@ def test_embeddings_are_those_of_sentence_transformers(model, temperature, batch
     with patch(model, temperature):
         expected = model.encode(TEXTS)
     encoder = Encoder(model, batch_tokens=batch_tokens)
-    encoder.begin(temperature)
+    encoder.begin(Reading(temperature))
     found = encode(encoder, TEXTS)
     encoder.close()
     assert found.dtype == np.float32
@@ -76,8 +85,8 @@ def test_sides(model):
         tempered = model.encode(TEXTS)
     plain = model.encode(TEXTS)
     for apply_to, expected in {"both": "qdn", "query": "q", "document": "d"}.items():
-        encoder = Encoder(model, apply_to=apply_to)
-        encoder.begin(0.5)
+        encoder = Encoder(model)
+        encoder.begin(Reading(0.5, side=apply_to))
         for side in ("query", "document", None):
             wanted = tempered if (side or "none")[0] in expected else plain
             np.testing.assert_allclose(encode(encoder, TEXTS, side), wanted, atol=2e-5)
@@ -85,10 +94,10 @@ def test_sides(model):
 
 
 def test_nothing_is_read_twice(model):
-    encoder = Encoder(model, apply_to="document")
+    encoder = Encoder(model)
     distinct = sum(len(text.split()) + 2 for text in set(TEXTS))
     for temperature, of_queries in ((1.0, distinct), (0.5, 0), (0.7, 0)):
-        encoder.begin(temperature)
+        encoder.begin(Reading(temperature, side="document"))
         encode(encoder, TEXTS, "query")
         assert encoder.work.tokens_read == of_queries, "queries keep the temperature 1, whatever the documents have"
         encode(encoder, TEXTS, "document")
@@ -104,7 +113,7 @@ def test_training_sets_drawn_from_the_same_texts_are_read_once(model):
     encoder, rng = Encoder(model), np.random.default_rng(0)
     distinct = sum(len(text.split()) + 2 for text in set(TEXTS))
     for temperature in (1.0, 0.5):
-        encoder.begin(temperature)
+        encoder.begin(Reading(temperature))
         with patch(model, temperature) if temperature != 1 else contextlib.nullcontext():
             expected = dict(zip(TEXTS, model.encode(TEXTS), strict=True))
         draws = [TEXTS[:9], TEXTS[9:17], *([TEXTS[k] for k in rng.choice(len(TEXTS), 30)] for _ in range(20)), TEXTS]
@@ -120,18 +129,18 @@ def test_what_was_drawn_before_is_as_after_an_interruption(model):
     """A unit that is run alone gives the bits that it gives after another."""
     draws = [TEXTS[3:17], TEXTS[10:], TEXTS[:20], TEXTS[3:17]]
     alone, after = Encoder(model), Encoder(model)
-    after.begin(1.0)
+    after.begin(Reading(1.0))
     for texts in reversed(draws):
         encode(after, texts)
     for encoder in (alone, after):
-        encoder.begin(1.0)
+        encoder.begin(Reading(1.0))
     for texts in draws:
         assert np.array_equal(encode(alone, texts), encode(after, texts))
 
 
 def test_texts_with_any_character_between_them_are_told_apart(model):
     encoder = Encoder(model)
-    encoder.begin(1.0)
+    encoder.begin(Reading(1.0))
     for texts in (["ba\0be", "bi"], ["ba", "be\0bi"], ["ba\0be"], ["ba", "be"], ["babe", "bi"], ["ba", "bebi"]):
         for side in ("document", None):
             found = encode(encoder, texts, side)
@@ -139,20 +148,20 @@ def test_texts_with_any_character_between_them_are_told_apart(model):
 
 
 def test_no_texts_in_pieces(model):
-    assert encode(Encoder(model, chunk_tokens=16), []).shape[0] == 0
+    assert encode(in_pieces(model, 16), []).shape[0] == 0
 
 
 def test_embeddings_do_not_depend_on_what_was_encoded_before(model):
     fresh, used = Encoder(model), Encoder(model)
     for temperature in (0.5, 0.8, LogLength(4)):
-        used.begin(temperature)
+        used.begin(Reading(temperature))
         for texts in (TEXTS[:7], TEXTS[3:], TEXTS[:7]):
             encode(used, texts)
     fresh.close()
-    used.begin(0.5)
+    used.begin(Reading(0.5))
     found = encode(used, TEXTS)
     used.close()
-    fresh.begin(0.5)
+    fresh.begin(Reading(0.5))
     expected = encode(fresh, TEXTS)
     fresh.close()
     assert np.array_equal(found, expected), "to the last bit"
@@ -161,7 +170,7 @@ def test_embeddings_do_not_depend_on_what_was_encoded_before(model):
 def test_lengths_are_those_before_the_cut(model):
     encoder = Encoder(model)
     texts = ["ba " * n for n in (1, 62, 63, 500)]
-    encoder.begin(1.0)
+    encoder.begin(Reading(1.0))
     encode(encoder, texts)
     assert encoder.work.requests[0].tokens == [3, 64, 65, 502]
     assert encoder.work.tokens_asked == 3 + 3 * 64
@@ -173,8 +182,7 @@ def test_chunks(model):
     expected = model.encode([" ".join(WORDS[start : start + 12]) for start in range(0, 60, 12)])
     norms = np.linalg.norm(expected, axis=1, keepdims=True)
     mean = (expected / norms).mean(0)
-    encoder = Encoder(model, chunk_tokens=16)
-    encoder.begin(1.0)
+    encoder = in_pieces(model, 16)
     found = encode(encoder, ["ba be", long, " ".join(WORDS[:14])])
     np.testing.assert_allclose(found[1], mean / np.linalg.norm(mean) * norms.mean(), atol=2e-5)
     np.testing.assert_allclose(found[[0, 2]], model.encode(["ba be", " ".join(WORDS[:14])]), atol=2e-5)
@@ -184,7 +192,7 @@ def test_chunks(model):
 
 def test_chunks_of_a_text_longer_than_the_model_reads(model):
     texts = [" ".join(WORDS[:60] + words) for words in (WORDS * 5, [*WORDS * 4, *WORDS[::-1]])]
-    whole, pieces = Encoder(model), Encoder(model, chunk_tokens=64)
+    whole, pieces = Encoder(model), in_pieces(model, 64)
     assert np.array_equal(*encode(whole, texts)), "they differ beyond what is read"
     assert np.abs(np.subtract(*encode(pieces, texts))).max() > 1e-3
     assert pieces.work.tokens_asked > 2 * 400
@@ -192,13 +200,12 @@ def test_chunks_of_a_text_longer_than_the_model_reads(model):
 
 def test_chunks_of_texts_that_fit_change_no_bit(model):
     texts = [text for text in TEXTS if len(text.split()) <= 30]
-    assert np.array_equal(encode(Encoder(model, chunk_tokens=32), texts), encode(Encoder(model), texts))
+    assert np.array_equal(encode(in_pieces(model, 32), texts), encode(Encoder(model), texts))
 
 
 def test_equal_pieces_are_read_once(model):
-    encoder = Encoder(model, chunk_tokens=12)
+    encoder = in_pieces(model, 12)
     texts = [" ".join(WORDS[:10] * 3), " ".join(WORDS[:10] * 2), " ".join(WORDS[:10])]
-    encoder.begin(1.0)
     found = encode(encoder, texts)
     assert (encoder.work.tokens_asked, encoder.work.tokens_read) == (6 * 12, 12)
     np.testing.assert_allclose(found[0], found[2], atol=2e-5)
@@ -210,9 +217,10 @@ def test_equal_pieces_are_read_once(model):
 def test_chunks_and_temperature_and_prompt(model, temperature):
     """Every piece gets the prompt, and a schedule sees the length of the piece."""
     long = " ".join(WORDS[:40])
-    encoder = Encoder(model, prompts={"STS12": "ba: "}, chunk_tokens=14, apply_to="both")
-    encoder.prove([temperature])
-    encoder.begin(temperature)
+    encoder = Encoder(model, prompts={"STS12": "ba: "})
+    reading = Reading(temperature, pieces=Pieces(14))
+    encoder.prove([reading])
+    encoder.begin(reading)
     (found,) = encode(encoder, [long])
     encoder.close()
     with patch(model, temperature):
@@ -222,13 +230,96 @@ def test_chunks_and_temperature_and_prompt(model, temperature):
     np.testing.assert_allclose(found, mean / np.linalg.norm(mean) * norms.mean(), atol=2e-5)
 
 
+def test_a_document_keeps_its_pieces_and_is_scored_by_the_best(model):
+    """Against plain loops: 24 words in pieces of 12 at most, and queries keep one vector."""
+    documents, query = [" ".join(WORDS[:24]), "bo bu", " ".join(WORDS[30:66])], "ba bi"
+    pieces = [
+        [" ".join(document.split()[k : k + 12]) for k in range(0, len(document.split()), 12)] for document in documents
+    ]
+    (asked,) = model.encode([query])
+    best = [max(model.similarity(asked, piece).item() for piece in model.encode(of_text)) for of_text in pieces]
+    whole = model.similarity(asked, encode(in_pieces(model, 14), documents, "document"))[0].numpy()
+    for pool, expected in (("max", best), ("mean+max", (np.array(best) + whole) / 2)):
+        encoder = in_pieces(model, 14, pool=pool)
+        queries, vectors = encode(encoder, [query], "query"), encode(encoder, documents, "document")
+        assert (queries.shape[:-1], vectors.shape[:-1]) == ((1,), (3, 1 + 3))
+        np.testing.assert_allclose(encoder.similarity(queries, vectors)[0], expected, atol=2e-6)
+
+
+def test_pieces_are_read_once_for_every_pool(model):
+    encoder, read = Encoder(model), []
+    for pool in ("mean", "max", "mean+max"):
+        encoder.begin(Reading(pieces=Pieces(14, pool=pool)))
+        encode(encoder, TEXTS, "document")
+        read.append(encoder.work.tokens_read)
+    assert read[0] > 0
+    assert read[1:] == [0, 0]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_late_pieces_are_the_means_of_tokens_read_together(model, side, monkeypatch):
+    """An oracle of loops over the tokens that the transformer returns; the longest text is cut at the window."""
+    monkeypatch.setattr(model.tokenizer, "padding_side", side)
+    texts = ["ba", " ".join(WORDS[:29]), " ".join(WORDS[:70])]
+    encoder = in_pieces(model, 16, late=True, overlap=4, pool="max")
+    found = encode(encoder, texts, "document")
+    assert found.shape[:2] == (3, 1 + 5), "64 tokens in steps of 12, and 4 more"
+    with torch.no_grad():
+        read = model[0](features_of(model, texts))
+    for k, (row, length, number) in enumerate(zip(found, (3, 31, 64), (1, 3, 5), strict=True)):
+        tokens = read["token_embeddings"][k][read["attention_mask"][k].bool()].numpy()
+        assert len(tokens) == length
+        step = max(1, length - 4) / number
+        ends = [(int(k * step), int((k + 1) * step) + 4) for k in range(number)]
+        expected = np.array([tokens[first:last].mean(0) for first, last in ends])
+        np.testing.assert_allclose(row[1 : 1 + number], expected, atol=2e-5)
+        unit = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(
+            row[0] / np.linalg.norm(row[0]), unit.mean(0) / np.linalg.norm(unit.mean(0)), atol=2e-5
+        )
+    assert encoder.work.requests[0].tokens == [3, 31, 72]
+    assert encoder.work.texts_cut == 1
+
+
+def test_late_pieces_want_mean_pooling(model):
+    first_token = copy.copy(model)
+    first_token._modules = dict(model._modules)
+    first_token._modules["1"] = type(model[1])(32, "cls")
+    with pytest.raises(ValueError, match=r"pieces\(16, late=True\) pools token embeddings as mean pooling does"):
+        Encoder(first_token).prove([Reading(pieces=Pieces(16, late=True))])
+
+
+def test_layers_can_change_from_one_reading_to_the_next(model):
+    encoder = Encoder(model)
+    for layers in ("first:1", "all", [1], None):
+        encoder.begin(Reading(0.5, layers=layers))
+        found = encode(encoder, TEXTS)
+        encoder.close()
+        with patch(model, 0.5, layers=layers):
+            np.testing.assert_allclose(found, model.encode(TEXTS), atol=2e-5)
+        encoder.begin(Reading(0.5, layers=layers))
+        encode(encoder, TEXTS)  # and the patch stays for the next one
+    encoder.close()
+
+
+def test_what_is_done_to_vectors_is_told_texts_and_side(model):
+    told = []
+    encoder = Encoder(model)
+    encoder.begin(Reading(), lambda texts, embeddings, side: told.append((list(texts), side)) or -embeddings)
+    found = encode(encoder, TEXTS[:3], "query")
+    np.testing.assert_allclose(found, -model.encode(TEXTS[:3]), atol=2e-5)
+    assert told == [(TEXTS[:3], "query")]
+    encoder.begin(Reading())
+    np.testing.assert_allclose(encode(encoder, TEXTS[:3], "query"), -found, atol=1e-7)
+
+
 def test_chunks_that_leave_no_room_beside_a_prompt_are_refused_before_the_work(model):
     prompt = "ba be bi " * 3
     with pytest.raises(
-        ValueError, match=r"chunk_tokens 11 leaves no room for text: the prompt 'ba be .* expected at least 12"
+        ValueError, match=r"pieces\(11\) leaves no room for text: the prompt 'ba be .* expected at least 12"
     ):
-        Encoder(model, prompts={"query": prompt}, chunk_tokens=11).prove([1.0])
-    Encoder(model, prompts={"query": prompt}, chunk_tokens=12).prove([1.0])
+        Encoder(model, prompts={"query": prompt}).prove([Reading(pieces=Pieces(11))])
+    Encoder(model, prompts={"query": prompt}).prove([Reading(pieces=Pieces(12))])
 
 
 class Small:
@@ -253,7 +344,7 @@ def test_out_of_memory_takes_smaller_batches_once(model, monkeypatch):
     np.testing.assert_allclose(encode(encoder, texts), expected, atol=2e-5)
     assert small.refused == 1, "half of what did not fit is taken for all that follows"
     assert encoder.batch_tokens == 400
-    encoder.begin(0.5)
+    encoder.begin(Reading(0.5))
     encode(encoder, texts)
     encoder.close()
     assert small.refused == 1, "and remembered"
@@ -352,7 +443,7 @@ def test_sized_lru_forgets_what_was_not_used_for_longest():
 def test_half_precision(model, tmp_path):
     half = tempscale.load_model(write_model(tmp_path), device="cpu", dtype="bfloat16")
     encoder = Encoder(half)
-    encoder.begin(0.5)
+    encoder.begin(Reading(0.5))
     found = encode(encoder, TEXTS)
     encoder.close()
     assert found.dtype == np.float32

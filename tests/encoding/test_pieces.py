@@ -1,5 +1,7 @@
 """Chunk-and-average: pieces are the text, whatever the tokenizer, and their mean is plain NumPy's."""
 
+import itertools
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from tempscale.encoding.features import count_tokens
-from tempscale.encoding.pieces import average, check_chunks, pieces_of
+from tempscale.encoding.pieces import check_pieces, mean_of_pieces, pieces_of, with_pieces
+from tempscale.encoding.reading import Pieces
 
 PROSE = (
     "Attention takes averages. The longer a text is, the more its average resembles that of any other text, "
@@ -48,9 +51,9 @@ def tokenizing(request):
     return stub(models.BPE(), pre_tokenizers.ByteLevel(use_regex=False), pre_tokenizers.ByteLevel.alphabet())
 
 
-def cut(model, text, most, prompt=""):
+def cut(model, text, most, prompt="", overlap=0):
     (count,) = count_tokens(model, [text], prompt)
-    return pieces_of(model, [text], [count], most, prompt)
+    return pieces_of(model, [text], [count], Pieces(most, overlap), prompt)
 
 
 WRITING = st.text(max_size=150) | st.lists(
@@ -94,7 +97,7 @@ def test_a_long_word_is_cut_between_its_tokens(minilm):
 
 def test_of_several_texts_only_the_long_are_cut(minilm):
     texts = ["short", PROSE, "short", "another"]
-    found = pieces_of(minilm, texts, count_tokens(minilm, texts), 50)
+    found = pieces_of(minilm, texts, count_tokens(minilm, texts), Pieces(50))
     assert found.numbers[0] == found.numbers[2] == found.numbers[3] == 1
     assert found.texts[0] == found.texts[-2] == "short"
     assert sum(found.numbers) == len(found.texts) == len(found.tokens)
@@ -104,31 +107,63 @@ def test_the_mean_is_that_of_numpy(minilm):
     found = cut(minilm, PROSE, 60)
     unit = minilm.encode(found.texts).astype(np.float64)
     expected = unit.sum(0) / np.linalg.norm(unit.sum(0))
-    (mean,) = average(minilm.encode(found.texts), found.numbers)
+    (mean,) = mean_of_pieces(minilm.encode(found.texts), found.numbers)
     np.testing.assert_allclose(mean, expected, atol=1e-6)
 
 
 def test_norms_do_not_weigh_the_pieces():
     embeddings = np.array([[3, 0], [0, 1], [5, 5], [0, 2], [0, 4]], dtype=np.float32)
-    found = average(embeddings, [2, 1, 2])
+    found = mean_of_pieces(embeddings, [2, 1, 2])
     assert found.dtype == np.float32
     root = np.sqrt(0.5)
     np.testing.assert_allclose(found, [[2 * root, 2 * root], [5, 5], [0, 3]], rtol=1e-6)
-    assert average(embeddings, [1] * 5) is embeddings
-    assert average(embeddings[:0], []).shape == (0, 2)
+    assert mean_of_pieces(embeddings, [1] * 5) is embeddings
+    assert mean_of_pieces(embeddings[:0], []).shape == (0, 2)
 
 
-def test_chunks_that_cannot_be(minilm):
-    check_chunks(minilm, 8)
-    check_chunks(minilm, 256, ["query: "])
-    with pytest.raises(ValueError, match="chunk_tokens must be at least 8, not 7; leave it out to read texts whole"):
-        check_chunks(minilm, 7)
-    with pytest.raises(ValueError, match="chunk_tokens 257 is more than the 256 tokens that the model reads: expected"):
-        check_chunks(minilm, 257)
-    with pytest.raises(ValueError, match=r"leaves no room for text: the prompt .* are 9 already; expected at least 10"):
-        check_chunks(minilm, 9, ["one two three four five six seven "])
+@given(text=WRITING, most=st.integers(16, 40), overlap=st.integers(1, 6))
+def test_overlapping_pieces_repeat_the_end_of_the_one_before(tokenizing, text, most, overlap):
+    most += 2 + overlap
+    found = cut(tokenizing, text, most, overlap=overlap)
+    assert max(found.tokens, default=0) <= most
+    after = 0  # what the pieces have covered of the text
+    for piece in found.texts if text.strip() else ():
+        ends = [match.start() + len(piece) for match in re.finditer(f"(?={re.escape(piece)})", text)]
+        going_on = [end for end in ends if end > after and not text[after : end - len(piece)].strip()]
+        assert going_on, "nothing is left out, and each goes on"
+        after = going_on[0]
+    assert not text[after:].strip()
+
+
+def test_overlap_in_words(minilm):
+    text = " ".join(f"word{'s' * (k % 2)}" for k in range(40))
+    found = cut(minilm, text, 14, overlap=4)
+    words = [piece.split() for piece in found.texts]
+    assert all(one[-4:] == other[:4] for one, other in itertools.pairwise(words))
+    assert sum(map(len, words)) == 40 + 4 * (len(words) - 1)
+
+
+def test_vectors_of_documents_with_their_pieces():
+    embeddings = np.array([[3, 0], [0, 1], [5, 5]], dtype=np.float32)
+    found = with_pieces(embeddings, [2, 1])
+    root = np.sqrt(0.5)
+    np.testing.assert_allclose(found, [[[2 * root, 2 * root], [3, 0], [0, 1]], [[5, 5], [5, 5], [5, 5]]], rtol=1e-6)
+    assert with_pieces(embeddings[:0], []).shape == (0, 2, 2)
+
+
+def test_pieces_that_cannot_be(minilm):
+    check_pieces(minilm, Pieces(8))
+    check_pieces(minilm, Pieces(256), ["query: "])
+    with pytest.raises(ValueError, match=r"pieces\(257\) has more than the 256 tokens that the model reads: expected"):
+        check_pieces(minilm, Pieces(257))
+    with pytest.raises(
+        ValueError, match=r"leaves no room for text: the prompt .* are 9 tokens already; expected at least 10"
+    ):
+        check_pieces(minilm, Pieces(9), ["one two three four five six seven "])
+    with pytest.raises(ValueError, match=r"overlap are 9 tokens already; expected at least 10"):
+        check_pieces(minilm, Pieces(9, 4), ["one two three "])
     slow = SimpleNamespace(tokenizer=SimpleNamespace(is_fast=False), max_seq_length=None)
     with pytest.raises(
         ValueError, match=r"SimpleNamespace does not say where in a text .* a model with a fast tokenizer"
     ):
-        check_chunks(slow, 128)
+        check_pieces(slow, Pieces(128))

@@ -1,5 +1,6 @@
 """evaluate: the scores are mteb's own, item by item, and are kept whatever happens."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -468,7 +469,7 @@ def test_the_share_of_cut_texts_is_kept(out, model, data, tmp_path):
     assert evaluate(model, "SciFact", [1.0], max_seq_length=16, **arguments).cut.item() == pytest.approx(
         (tokens > 16).mean()
     )
-    assert evaluate(model, "SciFact", [1.0], chunk_tokens=32, **arguments).cut.item() == 0, "all of a text is read"
+    assert evaluate(model, "SciFact", remedies=["pieces(32)"], **arguments).cut.item() == 0, "all of a text is read"
 
 
 def test_the_version_of_the_data_is_kept(out):
@@ -488,13 +489,13 @@ def test_temperature_one_is_shared_by_layers_and_sides(model, data, tmp_path):
         assert len(store.units()) == 2
 
 
-def test_chunks_are_a_setting(out, model, data, tmp_path):
+def test_pieces_are_a_setting(out, model, data, tmp_path):
     """The whole of a long document is read, its score is that of the averages, and it is another unit."""
     shutil.copytree(out, tmp_path / "out")
     arguments = {"out": tmp_path / "out", "data_dir": data, "progress": False}
-    found = evaluate(model, TASKS, [1.0, 0.5], chunk_tokens=32, **arguments)
+    found = evaluate(model, TASKS, [1.0, 0.5], remedies=["pieces(32)"], **arguments)
     assert found.remedy.tolist() == ["pieces(32)"] * 6
-    assert found.command[0].endswith("chunk_tokens=32)")
+    assert found.command[0].endswith("remedies=['pieces(32)'])")
     with Store(tmp_path / "out") as store:
         units = store.units()
         scifact = units[(units.task == "SciFact") & (units.temperature == "1.0")].set_index("remedy")
@@ -508,7 +509,7 @@ def test_chunks_are_a_setting(out, model, data, tmp_path):
     texts = {text: text.split() for text in corpus.title + " " + corpus.text}
 
     class Averaging(SentenceTransformerEncoderWrapper):
-        """Chunks by hand: a token a word, two special ones, about equal pieces."""
+        """Pieces by hand: a token a word, two special ones, about equal pieces."""
 
         def encode(self, inputs, **kwargs):
             embeddings = []
@@ -532,21 +533,112 @@ def test_chunks_are_a_setting(out, model, data, tmp_path):
     assert before <= {file.relative_to(tmp_path / "out") for file in files}
 
 
-def test_chunks_that_the_model_cannot_read_are_refused(model, data, tmp_path):
+def test_pieces_that_the_model_cannot_read_are_refused(model, data, tmp_path):
     for arguments, limit in (({}, 64), ({"max_seq_length": 16}, 16)):
-        with pytest.raises(ValueError, match=f"chunk_tokens {limit + 1} is more than the {limit} tokens"):
+        with pytest.raises(ValueError, match=rf"pieces\({limit + 1}\) has more than the {limit} tokens"):
             evaluate(
                 model,
                 "STSBenchmark",
-                [1.0],
+                remedies=[f"pieces({limit + 1})"],
                 out=tmp_path,
                 data_dir=data,
                 progress=False,
-                chunk_tokens=limit + 1,
                 **arguments,
             )
     with Store(tmp_path) as store:
         assert store.units().empty
+
+
+class Projected(SentenceTransformerEncoderWrapper):
+    """By hand, in NumPy: each text without the mean direction of the texts of its side in the other half."""
+
+    def __init__(self, model, sides):
+        super().__init__(model)
+        self.plain, self.directions = model, {}
+        for side, texts in sides.items():
+            texts = list(dict.fromkeys(texts))
+            halves = np.array([self.half(text) for text in texts])
+            means = [model.encode(texts)[halves != half].mean(0) for half in (0, 1)]
+            self.directions[side] = [mean / np.linalg.norm(mean) for mean in means]
+
+    @staticmethod
+    def half(text):
+        return hashlib.sha256(text.encode()).digest()[0] % 2
+
+    def encode(self, inputs, prompt_type=None, **kwargs):
+        texts = [str(text) for batch in inputs for text in batch["text"]]
+        directions = self.directions[prompt_type.value if prompt_type else None]
+        directions = np.array([directions[self.half(text)] for text in texts])
+        found = self.plain.encode(texts)
+        return found - (found * directions).sum(1, keepdims=True) * directions
+
+
+def test_projection_is_that_of_numpy_for_each_side_and_cross_fitted(model, data, tmp_path):
+    arguments = {"out": tmp_path, "data_dir": data, "progress": False}
+    found = evaluate(model, TASKS, remedies=["none", "project", "centre"], **arguments)
+    scores = found.set_index(["task", "remedy"]).main_score
+    plain = tempscale.load_model(model, device="cpu")
+    split = loaded("SciFact", data).dataset["default"]["test"]
+    sides = {
+        "query": [row["text"] for row in split["queries"] if row["id"] in split["relevant_docs"]],
+        "document": [f"{row['title']} {row['text']}".strip() for row in split["corpus"]],
+    }
+    assert scores["SciFact", "project"] == pytest.approx(
+        by_mteb(Projected(plain, sides), loaded("SciFact", data)), abs=1e-5
+    )
+    pairs = loaded("STSBenchmark", data).dataset["test"]
+    texts = {None: [*pairs["sentence1"], *pairs["sentence2"]]}
+    expected = by_mteb(Projected(plain, texts), loaded("STSBenchmark", data))
+    assert scores["STSBenchmark", "project"] == pytest.approx(expected, abs=1e-5)
+    assert scores["STSBenchmark"].nunique() == scores["SciFact"].nunique() == 3
+    again = evaluate(model, TASKS, remedies=["project"], **{**arguments, "out": tmp_path / "again"})
+    assert again.set_index(["task", "remedy"]).main_score.equals(scores[[(task, "project") for task in again.task]])
+
+
+def test_remedies_with_sides_leave_out_what_has_none(model, data, tmp_path, capsys):
+    remedies = ["none", "pieces(16, pool=max)", "temperature(0.5, side=query)+project"]
+    found = evaluate(model, TASKS, [1.0, 0.7], remedies=remedies, out=tmp_path, data_dir=data)
+    settings = [(row.temperature, row.apply_to, row.remedy) for row in found[found.task == "SciFact"].itertuples()]
+    assert settings == [
+        ("1.0", "both", ""),
+        ("1.0", "both", "pieces(16, pool=max)"),
+        ("0.5", "query", "project"),
+        ("0.7", "both", ""),
+        ("0.7", "both", "pieces(16, pool=max)"),
+    ]
+    assert found[found.task != "SciFact"].remedy.tolist() == [""] * 4
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "Skipped pieces(16, pool=max); temperature(0.5, side=query)+project; temperature(0.7)+pieces(16, pool=max), for "
+        in said
+    )
+
+
+def test_the_best_piece_is_scored_as_by_hand(model, data, tmp_path):
+    """Every word is a token, so that pieces of at most 18 are those of 16 words, about equally long."""
+    found = evaluate(model, "SciFact", remedies=["pieces(18, pool=max)"], out=tmp_path, data_dir=data, progress=False)
+    plain = tempscale.load_model(model, device="cpu")
+    task = loaded("SciFact", data)
+    split = task.dataset["default"]["test"]
+    asked = [row["text"] for row in split["queries"] if row["id"] in split["relevant_docs"]]
+    names = [row["id"] for row in split["queries"] if row["id"] in split["relevant_docs"]]
+    assert max(len(text.split()) for text in asked) <= 16
+    best = []
+    for row in split["corpus"]:
+        words = (row["title"] + " " + row["text"]).split()
+        ends = [0]
+        for count in range(-(-len(words) // 16), 0, -1):
+            ends.append(ends[-1] + -(-(len(words) - ends[-1]) // count))
+        pieces = plain.encode([" ".join(words[a:b]) for a, b in pairwise(ends)])
+        best.append(plain.similarity(plain.encode(asked), pieces).amax(1).numpy())
+    gains = []
+    for name, of_documents in zip(names, np.array(best).T, strict=True):
+        order = np.argsort(-of_documents)[:10]
+        relevant = split["relevant_docs"][name]
+        of_rank = [relevant.get(split["corpus"][int(k)]["id"], 0) / np.log2(r + 2) for r, k in enumerate(order)]
+        ideal = sum(sorted(relevant.values())[::-1][k] / np.log2(k + 2) for k in range(min(10, len(relevant))))
+        gains.append(sum(of_rank) / ideal)
+    assert found.main_score.item() == pytest.approx(np.mean(gains), abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -566,7 +658,17 @@ def test_chunks_that_the_model_cannot_read_are_refused(model, data, tmp_path):
         ({"dtype": "int8"}, r"unknown dtype 'int8'"),
         ({"engine": "slurm"}, r"unknown engine 'slurm': expected local or ray"),
         ({"batch_tokens": 0}, r"batch_tokens must be at least 1, not 0"),
-        ({"chunk_tokens": 7}, r"chunk_tokens must be at least 8, not 7; leave it out to read texts whole"),
+        (
+            {"remedies": ["pieces(7)"]},
+            r"'pieces\(7\)': pieces must have at least 8 tokens, not 7; leave them out to read",
+        ),
+        ({"remedies": "project"}, r"remedies must be a list such as \['none', 'pieces\(128\)'\], not 'project'"),
+        ({"remedies": []}, r"no remedy given: name at least one, and 'none' to compare with"),
+        ({"remedies": [128]}, r"expected a Remedy, or text such as none, pieces\(128\), .*, not 128"),
+        (
+            {"remedies": ["pieces(32, pool=max)"]},
+            r"temperature\(0.5\)\+pieces\(32, pool=max\) needs tasks with queries and documents, and STSBenchmark has none",
+        ),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_at_once(model, data, arguments, message, tmp_path):

@@ -228,8 +228,12 @@ def test_a_task_that_fails_is_given_up_at_once(files, tmp_path, monkeypatch):
         ),
         (["--tasks", "STSBenchmark", "--address", "ray://x"], 2, "--address 'ray://x' is for --engine ray"),
         (["--tasks", "STSBenchmark", "--max-seq-length", "4096"], 1, "max_seq_length 4096 is not possible"),
-        (["--tasks", "STSBenchmark", "--chunk-tokens", "4"], 2, "chunk_tokens must be at least 8, not 4"),
-        (["--tasks", "STSBenchmark", "--chunk-tokens", "65"], 1, "chunk_tokens 65 is more than the 64 tokens"),
+        (
+            ["--tasks", "STSBenchmark", "--remedies", "pieces(4)"],
+            2,
+            "--remedies: 'pieces(4)': pieces must have at least 8",
+        ),
+        (["--tasks", "STSBenchmark", "--remedies", "pieces(65)"], 1, "pieces(65) has more than the 64 tokens"),
         (["--tasks", "STS17"], 1, "cannot load the data of STS17 from the hub"),
     ],
 )
