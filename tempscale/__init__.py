@@ -5,11 +5,13 @@
 0.0
 """
 
+from tempscale.advice.advise import Advice, advise, advise_vectors
 from tempscale.comparison.compare import compare
 from tempscale.embeddings.collapse import collapse_report, pairwise_cosine
 from tempscale.embeddings.pooling import explain_collapse
 from tempscale.embeddings.postprocess import AllButTheTop, Centring, Projection, Whitening
 from tempscale.embeddings.remedies import Remedy, read_remedy
+from tempscale.embeddings.serving import apply, piece_vectors
 from tempscale.embeddings.sides import PerSide
 from tempscale.encoding.reading import Pieces
 from tempscale.evaluation.evaluate import EvaluationError, PlanError, evaluate
@@ -35,6 +37,7 @@ from tempscale.texts.files import read_texts
 __version__ = "0.3.0"
 
 __all__ = [
+    "Advice",
     "AllButTheTop",
     "Centring",
     "EvaluationError",
@@ -51,6 +54,9 @@ __all__ = [
     "SingularPatterns",
     "UnsupportedModelError",
     "Whitening",
+    "advise",
+    "advise_vectors",
+    "apply",
     "collapse_report",
     "compare",
     "condensation_sigma",
@@ -69,6 +75,7 @@ __all__ = [
     "pairwise_cosine",
     "paper_bound",
     "patch",
+    "piece_vectors",
     "probe",
     "random_markov_rate",
     "read_remedy",

@@ -6,6 +6,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from tempscale.cli.advise import advise
 from tempscale.cli.compare import compare
 from tempscale.cli.diagnose import diagnose
 from tempscale.cli.evaluate import evaluate
@@ -44,7 +45,7 @@ def main(
     """Length collapse of text embeddings, and TempScale."""
 
 
-for command in (samples, diagnose, spectrum, evaluate, compare):
+for command in (samples, diagnose, advise, spectrum, evaluate, compare):
     app.command()(command)
 
 

@@ -90,7 +90,9 @@ def collapse_report(
     All groups are brought to the size of the smallest, at random, because most measures depend on the number of texts.
     No text is ever compared with itself, at whatever length. Intervals come from random halves of the texts, drawn without
     replacement (the delete-half jackknife of Shao and Wu 1989): drawing with replacement would put copies of a text
-    among its own neighbours.
+    among its own neighbours. Those of the effective rank and the IsoScore come from leaving out one text after the other
+    (the jackknife of Tukey 1958): where the texts are fewer than the dimensions, both measures are bounded by the number of
+    texts, and vary too little from one half to the other.
 
     Args:
         groups: embeddings (n, d) by length, as from `group_by_length`; the first group is what the others are compared with.
@@ -124,14 +126,21 @@ def collapse_report(
     rng = np.random.default_rng(seed)
     sets = _equal_sizes(groups, paired, k, rng)
     n, half = len(sets[0]), len(sets[0]) // 2
-    value = _measure(sets, paired, k)
-    drawn = np.stack([_measure(_halved(sets, half, paired, rng), paired, k) for _ in range(resamples)])
-    # The mean of m of n values varies by sqrt((n - m) / m) times what the mean of all n does.
-    scale = np.sqrt(half / (n - half))
-    margin = scale * drawn.std(0, ddof=1) * stats.t.ppf((1 + confidence) / 2, n - 1)
+    value = np.concatenate([_by_pairs(sets, paired, k), _spread(sets)], axis=1)
+    halves = np.stack([_by_pairs(_halved(sets, half, paired, rng), paired, k) for _ in range(resamples)])
+    without_one = np.stack([_spread([np.delete(x, i, axis=0) for x in sets]) for i in range(n)])
+
+    def error(of_halves: Float, of_without_one: Float) -> Float:
+        # The mean of m of n values varies by sqrt((n - m) / m) times what the mean of all n does.
+        scaled = np.sqrt(half / (n - half)) * of_halves.std(0, ddof=1)
+        together: Float = np.concatenate([scaled, np.sqrt(n - 1) * of_without_one.std(0)], axis=1)
+        return together
+
+    margin = error(halves, without_one) * stats.t.ppf((1 + confidence) / 2, n - 1)
     comparisons = max(len(sets) - 1, 1)
-    change, changes = value - value[0], drawn - drawn[:, :1]
-    change_margin = scale * changes.std(0, ddof=1) * stats.t.ppf(1 - (1 - confidence) / 2 / comparisons, n - 1)
+    change = value - value[0]
+    change_margin = error(halves - halves[:, :1], without_one - without_one[:, :1])
+    change_margin *= stats.t.ppf(1 - (1 - confidence) / 2 / comparisons, n - 1)
     for cells in (change, change_margin):
         cells[0] = np.nan  # the first group is not compared with itself,
         cells[:, _MEASURES.index("energy_distance")] = np.nan  # and the distance is a comparison already
@@ -158,26 +167,24 @@ def collapse_report(
 _MEASURES = [
     "mean_cosine",
     "centroid_distance",
-    "effective_rank",
     "uniformity",
-    "isoscore",
     "hubness",
     "occurrence",
     "energy_distance",
+    "effective_rank",
+    "isoscore",
 ]
 
 
-def _measure(sets: list[Float], paired: bool, k: int) -> Float:
-    """Return all measures of all groups: (groups, measures)."""
+def _by_pairs(sets: list[Float], paired: bool, k: int) -> Float:
+    """Return the measures by pairs of texts, which are all others, of all groups: (groups, measures)."""
     first = sets[0]
     return np.array(
         [
             [
                 geometry.mean_cosine(x),
                 geometry.centroid_distance(x),
-                geometry.effective_rank(x),
                 geometry.uniformity(x),
-                geometry.isoscore(x),
                 geometry.hubness(x, k),
                 occurrence,
                 np.nan if x is first else energy_distance(first, x, paired=paired),
@@ -185,6 +192,11 @@ def _measure(sets: list[Float], paired: bool, k: int) -> Float:
             for x, occurrence in zip(sets, _occurrence(sets, paired, k), strict=True)
         ]
     )
+
+
+def _spread(sets: list[Float]) -> Float:
+    """Return effective rank and IsoScore of all groups: (groups, 2)."""
+    return np.array([[geometry.effective_rank(x), geometry.isoscore(x)] for x in sets])
 
 
 def _occurrence(sets: list[Float], paired: bool, k: int) -> Float:

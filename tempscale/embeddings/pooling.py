@@ -117,7 +117,8 @@ def explain_collapse(
     joined: all pieces as one text (effect "attention", from piece to piece).
 
     The last row, total, is the whole rise. Embeddings are averaged before normalisation, as mean pooling would do if
-    attention could not leave a piece.
+    attention could not leave a piece. Intervals are percentiles of a bootstrap of texts, as far out as Student's t has it
+    (the expanded percentiles of Hesterberg 2015): percentiles as they are hold too little with few texts.
 
     Args:
         model: model as for `embed_ids`; without position ids, "in place" is left out, and attention includes positions.
@@ -145,6 +146,7 @@ def explain_collapse(
     ['', 'content', 'pooling', 'positions', 'attention', 'total']
     """
     import pandas as pd
+    from scipy import stats
 
     if pieces < 2 or piece_tokens < 1:
         raise ValueError(f"expected at least 2 pieces of at least 1 token, not {pieces} of {piece_tokens}")
@@ -157,12 +159,14 @@ def explain_collapse(
     cosine = _bootstrap(list(kernels.values()), resamples, seed)
     total = cosine[-1:] - cosine[:1]
     change = np.concatenate([np.full_like(total, np.nan), np.diff(cosine, axis=0), total])
-    edges = [(1 - confidence) / 2, (1 + confidence) / 2]
+    n = len(ids)
+    edge = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf((1 - confidence) / 2, n - 1))
+    edges = [edge, 1 - edge]
     low, high = np.quantile(total[0, 1:], edges)
     share = change / total if low * high > 0 else np.full_like(change, np.nan)
     conditions = [*kernels, "joined"]
     frame = pd.DataFrame({"condition": conditions, "effect": [*(_EFFECTS[name] for name in kernels), "total"]})
-    frame["texts"] = len(ids)
+    frame["texts"] = n
     for name, values in (("cosine", np.concatenate([cosine, cosine[-1:]])), ("change", change), ("share", share)):
         frame[name] = values[:, 0]
         prefix = "" if name == "cosine" else f"{name}_"

@@ -51,6 +51,16 @@ class Postprocessor(ABC):
         """Fit on embeddings, and return them postprocessed."""
         return self.fit(embeddings).transform(embeddings)
 
+    def matrices(self) -> tuple[Float, Float]:
+        """Return weight (d', d) and bias (d',): `transform` is x @ weight.T + bias.
+
+        Raises:
+            ValueError: not fitted.
+        """
+        self._check_fitted()
+        # Rows of the identity are mapped to the columns of the matrix.
+        return self._map(np.eye(len(self.mean_))).T, self._map(-self.mean_[None])[0]
+
     def module(self) -> torch.nn.Module:
         """Return the fitted map as a module of sentence-transformers, to be the last of a model.
 
@@ -69,11 +79,8 @@ class Postprocessor(ABC):
 
         For a model it is `model.append(white.module().to(model.device))`.
         """
-        self._check_fitted()
         Dense = _dense()
-        # Rows of the identity are mapped to the columns of the matrix.
-        weight = self._map(np.eye(len(self.mean_))).T
-        bias = self._map(-self.mean_[None])[0]
+        weight, bias = self.matrices()
         dense: torch.nn.Module = Dense(
             weight.shape[1],
             weight.shape[0],

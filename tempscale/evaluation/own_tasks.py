@@ -80,7 +80,7 @@ class PairRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is untyped 
                     f"the grades {self._grades[query, document]} and {grade} for one pair, of the query {query!r:.40}: "
                     "give it one grade"
                 )
-        queries, among = self._queries(), self._documents()
+        queries, among = self.query_texts(), self.document_texts()
         if len(queries) < FEWEST or len(among) < 2:
             raise ValueError(
                 f"{len(queries)} different queries with {len(among)} different documents: expected at least {FEWEST} "
@@ -88,30 +88,32 @@ class PairRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is untyped 
             )
         self.metadata = self.metadata.model_copy(update={"name": name})
 
-    def _queries(self) -> list[str]:
-        """Return the queries that have a relevant document, other than themselves."""
-        return list(dict.fromkeys(one for (one, other), grade in self._grades.items() if grade and one != other))
+    def query_texts(self) -> dict[str, str]:
+        """Return the queries that have a relevant document, other than themselves, by their names.
 
-    def _documents(self) -> list[str]:
-        return list(dict.fromkeys([*(document for _, document in self._grades), *self.documents]))
+        mteb takes a document for the query itself where they have one name, so a query that is a document has its name.
+        """
+        names = {text: name for name, text in self.document_texts().items()}
+        asked = dict.fromkeys(one for (one, other), grade in self._grades.items() if grade and one != other)
+        return {names.get(text, f"query {n}"): text for n, text in enumerate(asked)}
+
+    def document_texts(self) -> dict[str, str]:
+        """Return the documents to choose from, by their names."""
+        among = dict.fromkeys([*(document for _, document in self._grades), *self.documents])
+        return {f"document {n}": text for n, text in enumerate(among)}
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
         """Arrange the pairs as mteb wants them; mteb's arguments make no difference."""
         if self.data_loaded:
             return
-        documents = {text: f"document {n}" for n, text in enumerate(self._documents())}
-        # mteb takes a document for the query itself where they have one name.
-        queries = {text: documents.get(text, f"query {n}") for n, text in enumerate(self._queries())}
+        documents, queries = self.document_texts(), self.query_texts()
+        of_documents, of_queries = ({text: name for name, text in texts.items()} for texts in (documents, queries))
         self.ignore_identical_ids = True
-        relevant: dict[str, dict[str, int]] = {id_: {} for id_ in queries.values()}
+        relevant: dict[str, dict[str, int]] = {name: {} for name in queries}
         for (query, document), grade in self._grades.items():
             if grade and query != document:
-                relevant[queries[query]][documents[document]] = grade
-        self.dataset = arranged(
-            dict(zip(documents.values(), documents, strict=True)),
-            dict(zip(queries.values(), queries, strict=True)),
-            relevant,
-        )
+                relevant[of_queries[query]][of_documents[document]] = grade
+        self.dataset = arranged(documents, queries, relevant)
         self.data_loaded = True
 
     def _evaluate_subset(self, model: Any, *args: Any, **kwargs: Any) -> Any:

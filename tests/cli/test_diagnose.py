@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 
 import pandas as pd
 import pytest
 from support.command import invoke, run
 
 from tempscale import docstrings
+from tempscale.embeddings.diagnosis import FEWEST
 
 
 def test_a_csv_file_of_texts(tmp_path):
@@ -18,7 +20,12 @@ def test_a_csv_file_of_texts(tmp_path):
     arguments = ["minilm", "--texts", "notes.csv", "--column", "note", "--temperatures", "0.8", "--out", "new/out"]
     result = run("diagnose", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "the mean cosine of different texts goes from" in result.stdout
+    said = result.stdout.splitlines()
+    assert "Their mean cosine goes from" in said[0]
+    assert said[0].startswith(("Yes", "No"))
+    assert said[-1] == "    tempscale evaluate minilm --tasks pairs.csv --temperatures 1.0,0.9 --out results"
+    assert said.index("What to do next:") < said.index("    tempscale advise minilm pairs.csv")
+    assert re.search(r"Reading 40 texts\nAbout \d+ (s|min) on this machine\n(.*\n)*Embedding", result.stderr)
     assert "At temperature 0.8 the mean cosine at 64 tokens changes by" in " ".join(result.stdout.split())
     assert "effective rank" in result.stdout
     out = tmp_path / "new" / "out"
@@ -37,18 +44,32 @@ def test_a_csv_file_of_texts(tmp_path):
     assert "--out: new/out exists and is not an empty folder: name a new one" in again.stderr
 
 
-def test_warnings_stand_before_the_verdict(tmp_path):
-    """And a schedule is a temperature."""
+def test_the_answer_stands_before_the_warnings(tmp_path):
+    """It says itself that they leave nothing of it. A schedule is a temperature, and 20 texts are enough."""
     frame = docstrings(["numpy", "scipy"])
-    texts = frame[(frame.tokens >= 70) & (frame.tokens <= 90)].text[:40]
+    texts = frame[(frame.tokens >= 70) & (frame.tokens <= 90)].text[:20]
     (tmp_path / "mails.jsonl").write_text("\n".join(json.dumps({"text": f"Dear Sir, {text}"}) for text in texts))
     result = invoke("diagnose", "minilm", "--texts", "mails.jsonl", "--temperatures", "LogLength(16)", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     said = " ".join(result.stdout.split())
-    assert said.startswith("Warning: 40 of 40 texts begin with 'dear sir,', and short cuts are dominated by that")
-    assert said.index("Warning") < said.index("the mean cosine of different texts goes from")
-    assert "At temperature LogLength(reference_length=16, temperature=1.0, exponent=1.0) the mean cosine at 64" in said
-    assert "16 → 64 tokens" in said
+    order = [
+        "Nothing can be told: the texts begin alike, which can hide a rise. Their mean cosine goes from",
+        "Warning: 20 of 20 texts begin with 'dear sir,', and short cuts are dominated by that",
+        "Warning: With only 20 texts the intervals are wide",
+        "From the first 16 tokens to 48",
+        "At temperature LogLength(reference_length=16, temperature=1.0, exponent=1.0) the mean cosine at 64",
+        "16 → 64 tokens",
+        "The mean cosine is 1 if all embeddings point the same way, 0 if they have no direction in common. In brackets",
+        "What to do next: - First do what the warning says, and run this again.",
+    ]
+    places = [said.index(part) for part in order]
+    assert places == sorted(places)
+    assert places[0] == 0
+
+
+def test_the_help_says_how_many_texts_and_why():
+    said = " ".join(invoke("diagnose", "--help").stdout.split())
+    assert f"At least {FEWEST} different texts of 64 tokens are needed. With {FEWEST}, the interval of the rise" in said
 
 
 @pytest.mark.parametrize(
@@ -58,7 +79,11 @@ def test_warnings_stand_before_the_verdict(tmp_path):
         (("minilm", "--texts", "empty.txt"), 2, "--texts: empty.txt has no rows"),
         (("minilm", "--texts", "binary.txt"), 2, "--texts: binary.txt is a binary file"),
         (("minilm", "--texts", "latin.txt"), 2, "--texts: latin.txt was read as one text: put one text on a line"),
-        (("minilm", "--texts", "few.jsonl"), 1, "0 of 2 different texts have 64 tokens"),
+        (
+            ("minilm", "--texts", "few.jsonl"),
+            1,
+            "0 of 2 different texts have 64 tokens: expected at least 20 such texts",
+        ),
         (("minilm", "--texts", "few.jsonl", "--column", "no"), 2, "has no column 'no': its columns are 'text'"),
         (("minilm", "--column", "text"), 2, "--column 'text' is for a file of texts: name one with --texts"),
         (("minilm", "--temperatures", "1,0"), 2, "--temperatures '1,0': temperature must be a finite positive number"),

@@ -80,10 +80,11 @@ TEMPLATES = {
 def test_texts_that_begin_alike_are_warned_of(minilm, template, share):
     texts = docstrings(["scipy"], min_tokens=64).text[:100]
     given_ = [TEMPLATES[template](i) + text if i < share * 100 else text for i, text in enumerate(texts)]
-    sentence = shared_opening(minilm.tokenizer, [ids[:ROOM] for ids in content_ids(minilm, given_)])
-    assert "of 100 texts begin with" in sentence
-    assert "short cuts are dominated by that" in sentence
-    assert "take out what they share there" in sentence
+    caution = shared_opening(minilm.tokenizer, [ids[:ROOM] for ids in content_ids(minilm, given_)])
+    assert (caution.kind, caution.of) == ("alike", 100)
+    assert f"{caution.texts} of 100 texts begin with" in caution.sentence
+    assert "short cuts are dominated by that" in caution.sentence
+    assert "take out what they share there" in caution.sentence
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,8 @@ def test_texts_that_begin_alike_are_warned_of(minilm, template, share):
 def test_how_many_begin_with_what(minilm, prefixes, begin):
     texts = docstrings(["scipy"], min_tokens=64).text[:100]
     given_ = [prefixes(i) + text for i, text in enumerate(texts)]
-    assert shared_opening(minilm.tokenizer, [ids[:ROOM] for ids in content_ids(minilm, given_)]).startswith(begin)
+    caution = shared_opening(minilm.tokenizer, [ids[:ROOM] for ids in content_ids(minilm, given_)])
+    assert caution.sentence.startswith(begin)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +117,8 @@ def bytewise():
 
 
 def said(tokenizer, texts):
-    return " ".join(unreadable(tokenizer, texts, tokenizer(texts, add_special_tokens=False)["input_ids"]))
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return " ".join(caution.sentence for caution in unreadable(tokenizer, texts, ids))
 
 
 @pytest.mark.parametrize("other", [1, 19])

@@ -128,9 +128,10 @@ def test_a_text_is_never_compared_with_itself():
     assert changes.p_value["energy_distance"] == 1.0
 
 
-def test_intervals_cover():
+@pytest.mark.parametrize(("n", "d"), [(50, 12), (20, 60)], ids=["many texts", "fewer texts than dimensions"])
+def test_intervals_cover(n, d):
     """Of 150 samples, the share whose interval holds the mean over all of them; sampling error is 0.018."""
-    reports = [collapse_report(narrowing(50, seed), paired=True, k=4, resamples=40) for seed in range(150)]
+    reports = [collapse_report(narrowing(n, seed, d), paired=True, k=4, resamples=40) for seed in range(150)]
     for of, low, high in (("value", "low", "high"), ("change", "change_low", "change_high")):
         table = np.stack([report[[of, low, high]].to_numpy() for report in reports])
         table = table[:, ~np.isnan(table[0, :, 0])]

@@ -1,6 +1,8 @@
 """diagnose as a library: what it compares, on a small sample."""
 
 import shutil
+from html import escape
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -12,8 +14,18 @@ from scipy.spatial.distance import pdist, squareform
 
 import tempscale
 from tempscale import LogLength, PerLayer, docstrings, pairwise_cosine
+from tempscale.embeddings.cautions import Caution
 from tempscale.embeddings.diagnosis import diagnose
-from tempscale.embeddings.diagnosis_page import MEASURES, changes_as_text, draw, html, measures_as_text, verdict
+from tempscale.embeddings.diagnosis_page import (
+    MEASURES,
+    answer,
+    changes_as_text,
+    draw,
+    html,
+    measures_as_text,
+    next_steps,
+    verdict,
+)
 
 SCRIPT = "<script>alert('text')</script> & "
 
@@ -27,6 +39,10 @@ def texts():
     short = frame[(frame.tokens >= 16) & (frame.tokens < 32)].text[:45].tolist()
     middle = frame[(frame.tokens >= 32) & (frame.tokens < 64)].text[:45].tolist()
     return [*long, *short, *middle, *long[:3]]
+
+
+def without(found, **changed):
+    return type(found)(**{**vars(found), **changed})
 
 
 @pytest.fixture(scope="module")
@@ -129,29 +145,108 @@ def test_the_page_is_whole_and_escapes_texts(found):
     page = html(type(found)(**{**vars(found), "hubs": hubs}), {"model": "<b>model</b>", "command": "tempscale & co"})
     assert "<script" not in page
     assert "&lt;script&gt;alert('text')&lt;/script&gt; &amp;</th>" in page
-    assert "<title>Length collapse in &lt;b&gt;model&lt;/b&gt;</title>" in page
+    assert "<title>Are longer texts more alike to &lt;b&gt;model&lt;/b&gt;?</title>" in page
     assert page.count("data:image/svg+xml;base64,") == page.count("<img") == page.count("alt=") == 2
     outside = page.replace("http://www.w3.org", "")
     assert "http" not in outside
     assert "src=" not in outside.replace('src="data:', "")
-    for sentence in verdict(found):
-        assert sentence.replace("'", "&#x27;") in page
+    steps = next_steps(found, "<b>model</b>")
+    for sentence in (*verdict(found), *(part for step in steps for part in step)):
+        assert escape(sentence) in page
+
+
+YES, NO = "longer texts are more alike to this model.", "longer texts are hardly more or less alike to this model."
+LESS = "longer texts are less alike to this model."
+OPEN = "Nothing can be told: 42 texts leave open whether longer ones are more alike to this model."
+HIDDEN = "Nothing can be told: the texts begin alike, which can hide a rise."
+UNREAD = "Nothing can be told: 13 of 42 texts have characters that the model cannot read."
+ALIKE, FEW = Caution("alike", 20, 42, "They begin alike."), Caution("few", 42, 42, "They are few.")
+SPELLED = Caution("spelled", 42, 42, "They are spelled out.")
+SOME_UNKNOWN, MANY_UNKNOWN = (Caution("unknown", texts, 42, "They cannot be read.") for texts in (12, 13))
+
+
+def judged(found, low, high, cautions):
+    cut = found.cut.copy()
+    last = (cut.measure == "mean_cosine") & (cut.length == 64)
+    cut.loc[last, ["change", "change_low", "change_high"]] = (low + high) / 2, low, high
+    cut.loc[last, "value"] = 0.4
+    cut.loc[(cut.measure == "mean_cosine") & (cut.length == 16), "value"] = 0.1
+    return without(found, cut=cut, warnings=cautions)
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "answer"),
+    ("low", "high", "cautions", "begin"),
     [
-        (0.1, 0.3, "Yes, there is length collapse: the mean cosine of different texts goes from 0.1"),
-        (-0.3, -0.1, "No, the opposite: longer texts are less alike: "),
-        (-0.1, 0.3, "No length collapse that 42 texts could show: "),
+        (0.1, 0.3, [], f"Yes: {YES}"),
+        (0.01, 0.06, [FEW], f"Yes: {YES}"),
+        (0.01, 0.04, [], f"Yes, but by little: {YES}"),
+        (-0.3, -0.1, [], f"No, the opposite: {LESS}"),
+        (-0.04, 0.05, [], f"No: {NO}"),
+        (-0.04, 0.06, [], OPEN),
+        (-0.06, 0.04, [FEW], OPEN),
+        # Texts that begin alike are more alike when cut short, so that a rise in spite of that is one.
+        (0.1, 0.3, [ALIKE], f"Yes, and the rise may be larger, because the texts begin alike: {YES}"),
+        (-0.3, -0.1, [ALIKE], HIDDEN),
+        (-0.04, 0.05, [ALIKE], HIDDEN),
+        (-0.04, 0.06, [ALIKE], HIDDEN),
+        # Of the pairs of 42 texts without 12, half are of two that the model can read; without 13, fewer.
+        (0.1, 0.3, [SOME_UNKNOWN], f"Yes, as far as the model can read the texts: {YES}"),
+        (0.1, 0.3, [MANY_UNKNOWN], UNREAD),
+        (-0.3, -0.1, [ALIKE, MANY_UNKNOWN], UNREAD),
+        (-0.04, 0.05, [SPELLED], f"No, though the model may not know the language of the texts: {NO}"),
+        (-0.04, 0.06, [SPELLED], OPEN),
     ],
 )
-def test_the_answer_depends_on_the_interval(found, low, high, answer):
-    cut = found.cut.assign(change_low=low, change_high=high)
-    cut.loc[cut.measure == "mean_cosine", "value"] = 0.1
-    sentences = verdict(type(found)(**{**vars(found), "cut": cut}))
-    assert sentences[0].startswith(answer)
-    assert [sentence for sentence in sentences if sentence.startswith("At temperature 0.5")] == sentences[2:-1]
+def test_the_answer_depends_on_the_interval_and_on_the_warnings(found, low, high, cautions, begin):
+    shown = judged(found, low, high, cautions)
+    number = f"{(low + high) / 2:+.3f} [{low:+.3f}, {high:+.3f}]"
+    expected = f"{begin} Their mean cosine goes from 0.100 at 16 tokens to 0.400 at 64, a change of {number}."
+    assert answer(shown) == verdict(shown)[0] == expected
+    page = BeautifulSoup(html(shown, {"model": "minilm"}), "html.parser")
+    assert page.main.find_all(recursive=False)[1].text == expected
+    assert [sentence for sentence in verdict(shown) if sentence.startswith("At temperature 0.5")] == verdict(shown)[2:]
+
+
+def sentences(found):
+    return [step.sentence for step in next_steps(found, "minilm")]
+
+
+def test_what_to_do_next_names_the_model(found):
+    assert [step.command for step in next_steps(found, "my models/mini") if step.command] == [
+        "tempscale advise 'my models/mini' pairs.csv",
+        "tempscale evaluate 'my models/mini' --tasks pairs.csv --temperatures 1.0,0.9 --out results",
+    ]
+    assert sentences(found)[0].startswith("Alike embeddings do not by themselves mean worse search: ")
+
+
+def test_what_is_worth_a_try_depends_on_what_was_found(found):
+    read = "2 of 8 texts (25%) are longer than the 256 tokens that the model reads, and what comes after is not read at all"
+    averaged = "Averaging alone makes long texts more alike here, by +0.200 [+0.100, +0.300]: "
+    pooling, tempered = found.pooling.copy(), found.temperatures.copy()
+    pooling.loc[pooling.effect == "pooling", ["change", "change_low", "change_high"]] = 0.2, 0.1, 0.3
+    cold = (tempered.temperature == 0.5) & (tempered.length == 64)
+    tempered.loc[tempered.length == 64, "rise"] = 0.3
+    columns = ["rise_change", "rise_change_low", "rise_change_high"]
+    tempered.loc[cold, columns] = -0.05, -0.07, -0.03
+    rises = without(judged(found, 0.1, 0.3, []), pooling=pooling, temperatures=tempered, longer=2, given=8)
+    assert [said.split(" at all")[0] + " at all" for said in sentences(rises) if "longer than" in said] == [read]
+    assert [said for said in sentences(rises) if said.startswith(averaged)]
+    smaller = "Temperature 0.5 makes the rise smaller, by -0.050 [-0.070, -0.030] of 0.300: it is worth a try."
+    assert smaller in sentences(rises)
+    tempered.loc[cold, columns] = -0.01, -0.03, 0.01
+    unmoved = "No temperature that was tried (0.5) makes the rise smaller for certain: expect little of one."
+    assert unmoved in sentences(rises)
+    flat = without(judged(found, -0.01, 0.01, []), pooling=pooling, temperatures=tempered)
+    assert "There is no rise that a temperature could take away." in sentences(flat)
+    assert not any(
+        said.startswith(("Averaging", "No temperature")) or "longer than" in said for said in sentences(flat)
+    )
+    nothing = without(judged(found, -0.1, 0.2, []), pooling=pooling, temperatures=tempered, longer=2, given=8)
+    assert sentences(nothing)[0].startswith("Give more texts that are long: up to 100 are used")
+    assert read in " ".join(sentences(nothing))
+    assert len(sentences(nothing)) == 5
+    assert sentences(judged(found, -0.1, 0.2, [ALIKE]))[0] == "First do what the warning says, and run this again."
+    assert sentences(judged(found, 0.1, 0.2, [FEW]))[0].startswith("Alike embeddings")
 
 
 def test_the_table_has_a_row_per_measure_and_a_column_per_length(found):
@@ -177,10 +272,6 @@ def test_what_changes_is_the_last_length_against_the_first(found):
     assert ", p = " in table.iloc[-1, 2]
 
 
-def without(found, **changed):
-    return type(found)(**{**vars(found), **changed})
-
-
 def test_what_is_not_there_is_said(found):
     others = found.cut.measure != "mean_cosine"
     cut = found.cut.assign(value=found.cut.value.mask(others), change=found.cut.change.mask(others))
@@ -192,10 +283,19 @@ def test_what_is_not_there_is_said(found):
     assert "Other texts at their own lengths are not compared: that takes two ranges of lengths" in page
 
 
-def test_warnings_stand_before_the_verdict(found):
+def test_the_page_begins_with_the_answer_and_the_warnings(found):
     assert found.warnings == []
-    page = html(without(found, warnings=["62 of 100 <begin> alike."]), {"model": "minilm"})
-    assert 0 < page.index("62 of 100 &lt;begin&gt; alike.") < page.index(verdict(found)[0][:30])
+    warned = without(found, warnings=[Caution("few", 42, 100, "42 of 100 <texts>.")])
+    page = html(warned, {"model": "minilm"})
+    places = [
+        answer(warned),
+        "42 of 100 <texts>.",
+        "What to do next",
+        "tempscale advise minilm pairs.csv",
+        verdict(warned)[1],
+    ]
+    found_at = [page.index(escape(place)) for place in places]
+    assert found_at == sorted(found_at)
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +316,9 @@ def test_the_change_is_in_view(found, browser, width):
     """No table is wider than the screen: the last column, the change, is to be seen without scrolling."""
     label = "PerLayer({-1: LogLength(reference_length=64, temperature=1.0, exponent=1.0)})"
     named = found.temperatures.temperature.map({1.0: 1.0, 0.5: label})
-    shown = without(found, warnings=["a" * 300], temperatures=found.temperatures.assign(temperature=named))
+    shown = without(
+        found, warnings=[Caution("few", 42, 42, "a" * 300)], temperatures=found.temperatures.assign(temperature=named)
+    )
     with browser.new_context(viewport={"width": width, "height": 900}) as context:
         page = context.new_page()
         page.set_content(html(shown, {"model": "folder/" * 30}))
@@ -229,11 +331,11 @@ def test_the_change_is_in_view(found, browser, width):
 
 @pytest.mark.parametrize("prefix", ["<p>", '<div class="body">', "Dear customer service team, "])
 def test_shared_openings_are_warned_of(minilm, texts, prefix):
-    """They turn the verdict around."""
+    """They hide the rise that there is."""
     with_prefix = diagnose(minilm, [prefix + text for text in texts[:42]], [])
-    assert "No" in verdict(with_prefix)[0]
-    assert len(with_prefix.warnings) == 1
-    assert with_prefix.warnings[0].startswith("42 of 42 texts begin with ")
+    assert answer(with_prefix).startswith("Nothing can be told: the texts begin alike, which can hide a rise.")
+    assert [(caution.kind, caution.texts) for caution in with_prefix.warnings] == [("alike", 42)]
+    assert with_prefix.warnings[0].sentence.startswith("42 of 42 texts begin with ")
 
 
 def test_half_of_the_texts_the_same_when_cut(minilm, texts):
@@ -307,8 +409,86 @@ def test_only_temperature_1_needs_no_temperature_site(minilm, texts, monkeypatch
 
 
 def test_too_few_texts(minilm, texts):
-    with pytest.raises(
-        ValueError,
-        match="39 of 39 different texts have 64 tokens, and the model reads 256: expected at least 40 such texts",
-    ):
-        diagnose(minilm, [*texts[:39], *texts[:39]])
+    message = (
+        "19 of 19 different texts have 64 tokens: expected at least 20 such texts, because fewer do not show a rise .with "
+        "10 its interval reaches about 0.1 to either side, and rises are about 0.1.: give more texts, or longer ones$"
+    )
+    with pytest.raises(ValueError, match=message):
+        diagnose(minilm, [*texts[:19], *texts[:19]])
+
+
+def test_a_model_that_reads_too_little(minilm, texts):
+    minilm.max_seq_length, before = 63, minilm.max_seq_length
+    try:
+        with pytest.raises(ValueError, match="the model reads 63 tokens: expected at least 64, to compare lengths"):
+            diagnose(minilm, texts)
+    finally:
+        minilm.max_seq_length = before
+
+
+def test_20_texts_are_enough(minilm, texts):
+    """Also for the bins of other texts; their numbers are those of SciPy's cosines."""
+    few = diagnose(minilm, [*texts[:20], *texts[42:62], *texts[87:110]], [0.5])
+    assert (few.cut.texts == 20).all()
+    assert few.cut.length.unique().tolist() == [16, 32, 64]
+    assert few.natural.length.unique().tolist() == ["16-31", "32-64"]
+    assert (few.natural.texts == 20).all()
+    row = few.natural[(few.natural.measure == "mean_cosine") & (few.natural.length == "16-31")]
+    np.testing.assert_allclose(row.value, pairwise_cosine(minilm.encode(texts[42:62])).mean(), atol=1e-5)
+    minilm.max_seq_length, before = 64, minilm.max_seq_length
+    try:
+        embeddings = minilm.encode(few.texts).astype(float)
+    finally:
+        minilm.max_seq_length = before
+    nearest = np.argsort(squareform(pdist(embeddings, "cosine")) + 9 * np.eye(20), axis=1)[:, :5]
+    counts = pd.Series(np.bincount(nearest.ravel(), minlength=20), index=few.texts)
+    assert few.hubs.occurrence_64.tolist() == counts[few.hubs.text].tolist()
+    assert "among the 5 nearest of the 20." in html(few, {"model": "minilm"})
+    assert [(caution.kind, caution.texts) for caution in few.warnings] == [("few", 20)]
+    assert few.warnings[0].sentence.startswith(
+        "With only 20 texts the intervals are wide, about twice as wide as with 100"
+    )
+
+
+def test_40_texts_are_not_given_up_for_longer_ones(minilm, texts):
+    """Where 40 texts have 64 tokens and 20 have 128, 40 are cut; where only 30 have 64, the 20 are."""
+    long = docstrings(["scipy"], min_tokens=140).text[:20].tolist()
+    assert diagnose(minilm, [*texts[:20], *long], []).cut.length.max() == 64
+    few = diagnose(minilm, [*texts[:10], *long], [])
+    assert few.cut.length.max() == 128
+    assert sorted(few.texts) == sorted(long)
+
+
+def test_texts_longer_than_the_window_are_counted(minilm, texts):
+    minilm.max_seq_length, before = 64, minilm.max_seq_length
+    try:
+        given = [*texts[:42], *texts[:42], *texts[42:52], ""]
+        found = diagnose(minilm, given, [])
+        lengths = [len(ids) for ids in minilm.tokenizer(list(dict.fromkeys(given)))["input_ids"]]
+    finally:
+        minilm.max_seq_length = before
+    assert (found.window, found.given) == (64, 52)
+    assert found.longer == sum(n > 64 for n in lengths) > 30
+
+
+def test_the_time_is_estimated_before_the_work(minilm, texts, monkeypatch):
+    """With a model that takes 1 ms for a token, and 5 s more the first time."""
+    clock, events = [0.0], []
+
+    def embed(model, ids, *, first_position=0, progress=lambda share: None):
+        clock[0] += 1e-3 * sum(len(text) + 2 for text in ids) + (5.0 if clock[0] == 0 else 0)
+        progress(1.0)
+        return np.random.default_rng(0).normal(size=(len(ids), 8)) + 1
+
+    monkeypatch.setattr("tempscale.embeddings.diagnosis.embed_ids", embed)
+    monkeypatch.setattr("tempscale.embeddings.pooling.embed_ids", embed)
+    monkeypatch.setattr("tempscale.embeddings.diagnosis.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def note(of):
+        return lambda number: events.append((of, number, clock[0]))
+
+    diagnose(minilm, texts, [0.5], estimate=note("estimate"), progress=note("progress"))
+    kinds = [of for of, *_ in events]
+    assert kinds == ["estimate", *["progress"] * (len(events) - 1)]
+    _, seconds, start = events[0]
+    assert seconds == pytest.approx(clock[0] - start, rel=0.1)

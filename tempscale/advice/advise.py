@@ -1,0 +1,394 @@
+"""Advice on a user's own pairs: every remedy on the same queries, and one recommended, or none."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tempscale.advice.choice import Choice, choose
+from tempscale.advice.evidence import Evidence, Side, look, seconds_needed, tokens_read
+from tempscale.advice.ranking import ndcg, sharing
+from tempscale.advice.words import cost, in_words, kind_of_step, points
+from tempscale.embeddings.geometry import Float
+from tempscale.embeddings.remedies import Remedy, as_remedy, read_remedy
+from tempscale.embeddings.sides import CrossFitted, as_array, unit_again
+from tempscale.encoding.encoder import Encoder
+from tempscale.encoding.reading import LEAST
+from tempscale.evaluation.evaluate import evaluate
+from tempscale.evaluation.identity import model_name, prompts_of
+from tempscale.evaluation.pair_files import read_pair_file
+from tempscale.evaluation.store import Store
+from tempscale.models import load_model
+from tempscale.statistics.intervals import Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sentence_transformers import SentenceTransformer
+
+FEWEST = 40  # queries; with fewer, what chance does to half of them is larger than what any remedy does
+PIECE = 128  # tokens of the pieces that are tried
+_VECTORS = ("project", "centre")
+_TEMPERATURES = ("temperature(0.9)", "temperature(0.8)")
+# A gain of so many standard errors is found in 4 of 5 cases, by a one-sided test at 5 %.
+_FOUND = 1.645 + 0.842
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What was found on pairs of query and document.
+
+    Attributes:
+        remedies: what was tried, the k remedies without the baseline.
+        baseline: mean nDCG@10 without a remedy.
+        choice: what the queries say about them (`tempscale.advice.choice.Choice`).
+        table: a row a remedy: remedy, in_words, query_cost, index_cost, difference, low, high, better, worse. Differences
+            are of nDCG@10, with intervals that hold for all remedies together; better and worse are shares of queries.
+        scores: a row a query: query, cluster (equal for queries that share a document), and its nDCG@10 by remedy, "none"
+            first.
+        evidence: what the texts tell without pairs; None where only vectors were given.
+        notes: sentences about what was left out.
+    """
+
+    remedies: list[Remedy]
+    baseline: float
+    choice: Choice
+    table: "pd.DataFrame"
+    scores: "pd.DataFrame"
+    evidence: Evidence | None
+    notes: list[str]
+
+    @property
+    def recommended(self) -> Remedy | None:
+        """The remedy that is recommended, if any."""
+        return None if self.choice.chosen is None else self.remedies[self.choice.chosen]
+
+    def sentences(self) -> list[str]:
+        """Return the advice in plain words, the answer first."""
+        estimate, low, high = map(points, self.choice.gain)
+        gain = f"{estimate} points [{low}, {high}]"
+        if self.recommended is not None:
+            answer = in_words(self.recommended)
+            said = [f"{answer[:1].upper()}{answer[1:]}: {gain} of nDCG@10 on pairs that did not choose it."]
+        elif self.choice.best is not None:
+            said = [
+                f"Nothing to recommend: what looked best to one half of the pairs changed nDCG@10 by {gain} on the other; "
+                f"chance does that in {100 * self.choice.p:.1f} of 100 cases. To all pairs together the best is: "
+                f"{in_words(self.remedies[self.choice.best])}."
+            ]
+        else:
+            said = ["Nothing to recommend: no remedy improves the mean score of these pairs."]
+        kinds: dict[str, list[int]] = {}
+        for k, remedy in enumerate(self.remedies):
+            kinds.setdefault(kind_of_step(remedy), []).append(k)
+        each = self.choice.each
+        for kind, columns in kinds.items():
+            if self.choice.chosen not in columns:
+                helps = "helps, too" if self.recommended else "perhaps"
+                said.append(f"{kind}: {_seen(each.low[columns], each.high[columns], each.estimate[columns], helps)}.")
+        n, errors = len(self.scores), _FOUND * self._errors()
+        groups = f" in {self.choice.clusters} groups that share documents" if self.choice.clusters < n else ""
+        said.append(
+            f"{n} queries{groups} cannot tell smaller gains: one below about {points(errors.min(), '')} to "
+            f"{points(errors.max(), '')} points, by remedy, is missed more than one time in five."
+        )
+        return said
+
+    def _errors(self) -> Floats:
+        """Return the standard error of each remedy's difference, over groups of queries."""
+        labels = [str(remedy) for remedy in self.remedies]
+        change = self.scores[labels].sub(self.scores["none"], axis=0)
+        sums = change.sub(change.mean(), axis=1).groupby(self.scores.cluster).sum()
+        errors: Floats = np.sqrt((sums**2).sum().to_numpy()) / len(change)
+        return errors
+
+
+def _seen(low: Floats, high: Floats, difference: Floats, helps: str) -> str:
+    """Return what intervals say together."""
+    if (low > 0).any():
+        k = int(np.argmax(np.where(low > 0, difference, -np.inf)))
+        return f"{helps}, {points(difference[k])} points [{points(low[k])}, {points(high[k])}]"
+    if (high < 0).all():
+        return f"does harm, {points(difference.min())} to {points(difference.max())} points"
+    if (high < 0).any():
+        return "nothing that helps, and some does harm"
+    return "nothing we could see"
+
+
+def standard_remedies(model: "SentenceTransformer", longest: int) -> list[Remedy]:
+    """Return what is tried unless remedies are named: what each kind of step does, at its usual setting.
+
+    Args:
+        model: embedding model.
+        longest: length in tokens of the longest text; pieces are tried where something is longer than one.
+    """
+    window = model.max_seq_length or 2 * PIECE
+    tokens = PIECE if window >= 2 * PIECE else max(LEAST, window // 2)
+    pieces = f"pieces({tokens})"
+    several = (pieces, f"{pieces}+project", f"pieces({tokens}, pool=max)", f"pieces({tokens}, pool=mean+max)")
+    return list(map(read_remedy, (*_VECTORS, *(several if longest > tokens else ()), *_TEMPERATURES)))
+
+
+def advise(
+    model: "str | SentenceTransformer",
+    pairs: str | Path | Iterable[tuple[str, str] | tuple[str, str, int]],
+    *,
+    documents: Iterable[str] = (),
+    remedies: Iterable[Remedy | str] | None = None,
+    out: str | Path | None = None,
+    max_seq_length: int | None = None,
+    device: str | None = None,
+    command: str | None = None,
+    progress: bool = True,
+    say: Callable[[str], object] = lambda sentence: None,
+) -> Advice:
+    """Find out which remedy against length helps a model on pairs of query and document.
+
+    Every remedy is measured by `evaluate` on the same queries, with nDCG@10. Half of the queries choose the best, the others
+    judge it, in turn and over many random halves, so that the gain is that on queries that did not choose
+    (`tempscale.advice.choice`). What a remedy takes away from vectors is learned from the texts of the other half, too.
+
+    Args:
+        model: "minilm", a hub id, a local folder, or a loaded SentenceTransformer, which is left as it was.
+        pairs: a file with the columns query and document (as `evaluate` takes it, also a `PairFile`), or pairs; with a third
+            value they are graded. At least 40 different queries.
+        documents: more documents to choose from.
+        remedies: `Remedy` objects or labels to try; by default a standard set. "none" is always there.
+        out: folder where what was measured is kept; call again with it to resume. By default nothing is kept.
+        max_seq_length: length in tokens at which texts are cut; the model's by default.
+        device: device of a model given by name.
+        command: command kept with the results; by default that of `evaluate`.
+        progress: whether to print a line for each remedy, and on a terminal a bar, on stderr.
+        say: what is told about how long it will take, before the work.
+
+    Raises:
+        ValueError: too few queries, a remedy that is not possible for the model, or what `evaluate` refuses.
+        OSError: a file that cannot be read, or a folder that cannot be written. ModuleNotFoundError: mteb is not installed.
+
+    >>> from tempscale import docstrings
+    >>> texts = docstrings(["numpy"], min_tokens=24).query("pair").head(50)
+    >>> found = advise("minilm", zip(texts.summary, texts.body), remedies=["project"], progress=False)
+    >>> found.table.remedy.tolist(), found.scores.columns.tolist()
+    (['project'], ['query', 'cluster', 'none', 'project'])
+    """
+    task = _task(pairs, documents)
+    queries, corpus = task.query_texts(), task.document_texts()
+    if len(queries) < FEWEST:
+        raise ValueError(
+            f"{len(queries)} different queries with a document: expected at least {FEWEST}, since with fewer chance does "
+            "more to one half of them than any remedy; collect more pairs"
+        )
+    named = model if isinstance(model, str) else model_name(model)
+    loaded = load_model(model, device=device, max_seq_length=max_seq_length) if isinstance(model, str) else model
+    evidence = look(loaded, [*queries.values()], [*corpus.values()], prompts_of(loaded, named))
+    notes: list[str] = []
+    standard = standard_remedies(loaded, max(int(side.tokens.max()) for side in evidence.sides))
+    tried = _possible(loaded, standard, notes) if remedies is None else _named(remedies)
+    settings = [Remedy(), *tried]
+    costs = [_costs(loaded, evidence, remedy) for remedy in tried]
+    seconds = seconds_needed(loaded, evidence, settings)
+    say(
+        f"{len(settings)} settings on {len(queries)} queries and {len(corpus)} documents: about {seconds:.0f} s of reading "
+        "on this machine"
+    )
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
+        units = evaluate(
+            model,
+            [task],
+            out=folder,
+            remedies=settings,
+            max_seq_length=max_seq_length,
+            device=device,
+            command=command,
+            progress=progress,
+        )
+        with Store(folder) as store:
+            items = [store.item_table(unit) for unit in units.id]
+    texts = [queries[name] for name in items[0].column("item")]
+    scores = {str(remedy): table.scores for remedy, table in zip(settings, items, strict=True)}
+    return _advice(tried, texts, items[0].column("cluster"), scores, costs, evidence, notes)
+
+
+def advise_vectors(
+    queries: Any,
+    documents: Any,
+    relevant: Iterable[Sequence[int]] | None = None,
+    *,
+    remedies: Iterable[Remedy | str] | None = None,
+) -> Advice:
+    """Find out which step on vectors helps a search over stored embeddings, without encoding anything again.
+
+    Vectors are compared by cosine. As `advise` otherwise; a remedy with a temperature or pieces needs the model.
+
+    Args:
+        queries: (n, d) embeddings of at least 40 queries, NumPy or torch.
+        documents: (m, d) embeddings of documents.
+        relevant: rows of a query and of a document that belong together, and if there is a third number its grade, above 0.
+            By default query k belongs to document k.
+        remedies: `Remedy` objects or labels with steps on vectors; by default centre and project.
+
+    Raises:
+        ValueError: shapes that do not fit, vectors that are zero or not finite, too few queries, or a remedy that needs a
+            model.
+
+    >>> rng = np.random.default_rng(0)
+    >>> documents = rng.normal(size=(300, 16))
+    >>> queries = documents + rng.normal(size=(300, 16))
+    >>> found = advise_vectors(queries + 4 * rng.normal(size=16), documents + 4 * rng.normal(size=16))
+    >>> str(found.recommended), found.evidence
+    ('centre', None)
+    """
+    given = {name: _vectors(name, x) for name, x in (("queries", queries), ("documents", documents))}
+    asked, among = given["queries"], given["documents"]
+    if asked.shape[1] != among.shape[1]:
+        raise ValueError(
+            f"queries of width {asked.shape[1]} and documents of {among.shape[1]}: take those of one model"
+        )
+    if relevant is None and len(asked) != len(among):
+        raise ValueError(
+            f"{len(asked)} queries and {len(among)} documents do not pair off: give the relevant rows of both"
+        )
+    grades = _grades(
+        relevant if relevant is not None else zip(range(len(asked)), range(len(asked)), strict=True), asked, among
+    )
+    rows = [row for row, of_query in enumerate(grades) if of_query]
+    if len(rows) < FEWEST:
+        raise ValueError(
+            f"{len(rows)} queries with a relevant document: expected at least {FEWEST}; collect more pairs"
+        )
+    tried = _named(_VECTORS if remedies is None else remedies)
+    for remedy in tried:
+        if not remedy.is_plain or remedy.pieces is not None:
+            raise ValueError(
+                f"{remedy} needs a model and texts, and there are only vectors: name steps such as project"
+            )
+    keys = {
+        "query": [f"query {k}" for k in range(len(asked))],
+        "document": [f"document {k}" for k in range(len(among))],
+    }
+    unit = {"query": unit_again(asked), "document": unit_again(among)}
+    relevant_to = [grades[row] for row in rows]
+    scores = {"none": ndcg(unit["query"][rows], unit["document"], relevant_to)}
+    for remedy in tried:
+        assert remedy.vectors is not None
+        crossed = CrossFitted(remedy.vectors, {side: (keys[side], x) for side, x in unit.items()})
+        mapped = {side: crossed.transform(keys[side], x, side) for side, x in unit.items()}
+        scores[str(remedy)] = ndcg(mapped["query"][rows], mapped["document"], relevant_to)
+    return _advice(
+        tried,
+        [keys["query"][row] for row in rows],
+        sharing(relevant_to),
+        scores,
+        [("none", "none")] * len(tried),
+        None,
+        [],
+    )
+
+
+def _task(pairs: Any, documents: Iterable[str]) -> Any:
+    """Return the pairs as a task of mteb."""
+    from tempscale.evaluation.own_tasks import PairRetrieval, read_pairs
+
+    more = list(documents)
+    if not isinstance(pairs, (str, Path)):
+        return PairRetrieval(pairs, documents=more, name="pairs", origin="pairs")
+    options = getattr(pairs, "options", {})
+    if not more:
+        return read_pairs(pairs, **options)
+    found = read_pair_file(pairs, **options)
+    return PairRetrieval(found.pairs, documents=[*found.documents, *more], name=Path(pairs).stem, origin=str(pairs))
+
+
+def _named(remedies: Iterable[Remedy | str]) -> list[Remedy]:
+    tried = [one for one in dict.fromkeys(map(as_remedy, remedies)) if one != Remedy()]
+    if not tried:
+        raise ValueError("no remedy to try: name one such as project, or leave them out for the standard set")
+    return tried
+
+
+def _possible(model: "SentenceTransformer", remedies: Sequence[Remedy], notes: list[str]) -> list[Remedy]:
+    """Return the remedies that a model can take; `notes` gets a sentence for each that it cannot."""
+    encoder, found = Encoder(model), []
+    for remedy in remedies:
+        try:
+            encoder.prove([remedy])
+        except ValueError as error:
+            notes.append(f"{remedy} is left out: {error}")
+        else:
+            found.append(remedy)
+        finally:
+            encoder.close()
+    return found
+
+
+def _costs(model: "SentenceTransformer", evidence: Evidence, remedy: Remedy) -> tuple[str, str]:
+    """Return what a remedy costs more at query and at index time."""
+
+    def more(side: Side) -> str:
+        whole, _ = tokens_read(model, evidence, side, None)
+        read, pieces = tokens_read(model, evidence, side, remedy.pieces)
+        several = remedy.pieces is not None and remedy.pieces.pool != "mean" and side.name == "documents"
+        return cost(read / whole, pieces if several else 1.0)
+
+    queries, documents = map(more, evidence.sides)
+    return queries, documents
+
+
+def _vectors(name: str, given: Any) -> Float:
+    x = as_array(given)
+    if x.ndim != 2 or not x.size:
+        raise ValueError(f"{name}: expected vectors of shape (n, d), not {x.shape}")
+    wrong = ~(np.isfinite(x).all(1) & (np.linalg.norm(x, axis=1) > 0))
+    if wrong.any():
+        raise ValueError(f"{name}: row {int(wrong.argmax())} is zero or not finite: leave such rows out")
+    return x
+
+
+def _grades(relevant: Iterable[Sequence[int]], queries: Floats, documents: Floats) -> list[dict[int, float]]:
+    """Return the grades of documents for each query, by their rows."""
+    found: list[dict[int, float]] = [{} for _ in queries]
+    for row in relevant:
+        query, document, *grade = row
+        if not (0 <= query < len(queries) and 0 <= document < len(documents)) or len(grade) > 1:
+            raise ValueError(
+                f"relevant rows {tuple(row)}: expected a row of {len(queries)} queries, one of {len(documents)} documents, "
+                "and at most a grade"
+            )
+        if not grade or grade[0] > 0:
+            found[int(query)][int(document)] = float(grade[0]) if grade else 1.0
+    return found
+
+
+def _advice(
+    tried: list[Remedy],
+    queries: Sequence[str],
+    clusters: Any,
+    scores: Mapping[str, Floats],
+    costs: Sequence[tuple[str, str]],
+    evidence: Evidence | None,
+    notes: list[str],
+) -> Advice:
+    """Let the queries choose and judge, and arrange what came out."""
+    import pandas as pd
+
+    labels = [str(remedy) for remedy in tried]
+    choice = choose(scores["none"], np.stack([scores[label] for label in labels]), clusters=np.asarray(clusters))
+    table = pd.DataFrame(
+        {
+            "remedy": labels,
+            "in_words": list(map(in_words, tried)),
+            "query_cost": [query for query, _ in costs],
+            "index_cost": [index for _, index in costs],
+            "difference": choice.each.estimate,
+            "low": choice.each.low,
+            "high": choice.each.high,
+            "better": choice.better,
+            "worse": choice.worse,
+        }
+    )
+    by_query = pd.DataFrame({"query": list(queries), "cluster": list(clusters), **scores})
+    return Advice(tried, float(scores["none"].mean()), choice, table, by_query, evidence, notes)
