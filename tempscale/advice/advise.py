@@ -208,9 +208,11 @@ def advise(
         )
         with Store(folder) as store:
             items = [store.item_table(unit) for unit in units.id]
-    texts = [queries[name] for name in items[0].column("item")]
-    scores = {str(remedy): table.scores for remedy, table in zip(settings, items, strict=True)}
-    return _advice(tried, texts, items[0].column("cluster"), scores, costs, evidence, notes)
+    place = {name: k for k, name in enumerate(items[0].column("item"))}
+    order = [place[name] for name in queries]
+    clusters = [items[0].column("cluster")[k] for k in order]
+    scores = {str(remedy): table.scores[order] for remedy, table in zip(settings, items, strict=True)}
+    return _advice(tried, [*queries.values()], clusters, scores, costs, evidence, notes)
 
 
 def advise_vectors(

@@ -111,14 +111,16 @@ def choose(
 
     rng = np.random.default_rng(seed)
     first = rng.permuted(np.tile(np.arange(c) < c // 2, (splits, 1)), axis=1)
-    observed = held_out(np.ones((1, c)), sums, first)
-    null = np.concatenate([held_out(flips, sums, first).evidence for flips in signs(c, resamples, rng)])
+    once = np.ones((1, c))
+    observed = held_out(once, once, sums, first)
+    null = np.concatenate([held_out(flips, once, sums, first).evidence for flips in signs(c, resamples, rng)])
     samples = bootstrap_weights(c, resamples, rng)
-    bootstrap = np.concatenate([held_out(drawn, sums, first).gain / (drawn @ sizes) for drawn in samples])
+    bootstrap = np.concatenate([held_out(drawn, drawn, sums, first).gain / (drawn @ sizes) for drawn in samples])
     # Equal up to rounding counts as equal: scores are often multiples of one another.
     p = (1 + int((null >= observed.evidence - _EQUAL).sum())) / (resamples + 1)
     gain = _bias_corrected(float(observed.gain[0] / n), bootstrap, confidence)
-    evidence = _over_error(sums.sum(axis=0), (sums**2).sum(axis=0), (sums**2).sum(axis=0))
+    squares = (sums**2).sum(axis=0)
+    evidence = sums.sum(axis=0) * _inverse_root(squares, squares)
     best = int(evidence.argmax()) if evidence.max() > _EQUAL else None
     return Choice(
         chosen=best if p <= (1 - confidence) / 2 and gain.low > 0 else None,
@@ -144,12 +146,13 @@ class Judged(NamedTuple):
     evidence: Floats
 
 
-def held_out(factors: Floats, sums: Floats, first: npt.NDArray[np.bool_]) -> Judged:
+def held_out(factors: Floats, counts: Floats, sums: Floats, first: npt.NDArray[np.bool_]) -> Judged:
     """Let each half choose, and the other judge.
 
     Args:
         factors: (b, c) what the clusters' sums are multiplied by in each of b samples: 1, a sign, or how often the cluster
             was drawn, so that all its copies are in one half.
+        counts: (b, c), or (1, c) if equal in all samples: how often each cluster is there, the factors without signs.
         sums: (c, k) differences of k remedies, summed over the queries of each of c clusters.
         first: (splits, c) which clusters are in the first half.
 
@@ -157,33 +160,34 @@ def held_out(factors: Floats, sums: Floats, first: npt.NDArray[np.bool_]) -> Jud
 
     >>> sums = np.array([[1.0, 4.0], [2.0, -1.0], [3.0, 0.0], [0.0, -1.0]])
     >>> first = np.array([[True, True, False, False]])  # chooses the first remedy, as do the others
-    >>> held_out(np.ones((1, 4)), sums, first).gain  # 3 + 0 in their half, and 1 + 2 in the first
+    >>> held_out(np.ones((1, 4)), np.ones((1, 4)), sums, first).gain  # 3 + 0 in their half, and 1 + 2 in the first
     array([6.])
     """
-    halves = first.T[:, :, None]
+    halves = first.T[:, None]
 
     def by_half(factors: Floats, values: Floats) -> tuple[Floats, Floats, Floats]:
-        total = (factors @ values)[:, None]
-        one = (factors @ (halves * values[:, None]).reshape(len(values), -1)).reshape(-1, len(first), values.shape[1])
+        """Return the sums of weighted values (b, k, splits) in the first half and the other, and in both (b, k, 1)."""
+        total = (factors @ values)[:, :, None]
+        one = (factors @ (halves * values[:, :, None]).reshape(len(values), -1)).reshape(*total.shape[:2], len(first))
         return one, total - one, total
 
     one, other, _ = by_half(factors, sums)
-    one_squares, other_squares, squares = by_half(np.abs(factors), sums**2)
-    halves_t = [_over_error(one, one_squares, squares), _over_error(other, other_squares, squares)]
+    *squares, scale = by_half(counts, sums**2)
+    one_t, other_t = (half * _inverse_root(square, scale) for half, square in zip((one, other), squares, strict=True))
     gain, evidence = np.zeros((2, len(factors), len(first)))
-    for choosing, judging, differences in [(*halves_t, other), (*halves_t[::-1], one)]:
-        chosen = (choosing >= choosing.max(axis=-1, keepdims=True) - _EQUAL) & (choosing > _EQUAL)
-        number = np.maximum(chosen.sum(axis=-1), 1)
-        gain += (chosen * differences).sum(axis=-1) / number
-        evidence += (chosen * judging).sum(axis=-1) / number
+    for choosing, judging, differences in [(one_t, other_t, other), (other_t, one_t, one)]:
+        chosen = choosing >= np.maximum(choosing.max(axis=1, keepdims=True) - _EQUAL, _EQUAL)
+        number = np.maximum(chosen.sum(axis=1), 1)
+        gain += (chosen * differences).sum(axis=1) / number
+        evidence += (chosen * judging).sum(axis=1) / number
     return Judged(gain.mean(axis=1), evidence.mean(axis=1))
 
 
-def _over_error(total: Floats, squares: Floats, scale: Floats) -> Floats:
-    """Return sums over the root of their sums of squares, which rank like t; 0 for squares that are rounding on a scale."""
+def _inverse_root(squares: Floats, scale: Floats) -> Floats:
+    """Return 1 / root of sums of squares, by which sums rank like t; 0 for what is only rounding on a scale."""
     real = squares > 1e-12 * scale
-    ratio: Floats = np.where(real, total, 0) / np.sqrt(np.where(real, squares, 1))
-    return ratio
+    inverse: Floats = real / np.sqrt(np.where(real, squares, 1))
+    return inverse
 
 
 def _bias_corrected(estimate: float, bootstrap: Floats, confidence: float) -> Interval:

@@ -16,7 +16,7 @@ from tempscale.patching.written import read_schedule, split_outside_brackets
 _EXAMPLES = "none, pieces(128), project, pieces(128)+project, temperature(0.9, layers=last:3)"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Remedy(Reading):
     """What is done against length. Printed, it is its label; two with one label are the same.
 
@@ -45,6 +45,9 @@ class Remedy(Reading):
             ]
             steps.append(f"temperature({temperature}{''.join(options)})")
         return "+".join(filter(None, [*steps, self.besides])) or "none"
+
+    def __repr__(self) -> str:
+        return f"read_remedy({str(self)!r})"
 
     @property
     def besides(self) -> str:

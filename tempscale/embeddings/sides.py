@@ -74,8 +74,10 @@ class PerSide:
                 raise ValueError(f"{_NAMES[side]}: {error}") from error
         if isinstance(self.postprocessor, Whitening):
             together = copy.deepcopy(self.postprocessor)
-            # With equal weight; only the cosines count, so that no common factor matters.
-            centred = [(as_array(x) - fitted[side].mean_) / np.sqrt(len(x)) for side, x in embeddings.items()]
+            # So that the covariance of all rows is the mean of those of the sides.
+            rows = sum(map(len, embeddings.values())) - 1
+            weights = {side: np.sqrt(rows / len(embeddings) / len(x)) for side, x in embeddings.items()}
+            centred = [(as_array(x) - fitted[side].mean_) * weights[side] for side, x in embeddings.items()]
             together.fit(np.concatenate(centred))
             for side, one in fitted.items():
                 own = copy.copy(together)

@@ -1,13 +1,23 @@
 """Whatever a user gives to a command by mistake: a sentence and a status, and never a traceback."""
 
+import io
 import os
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from tempscale.cli.app import app
 
 RUNNER = CliRunner()
+
+
+def _npz(**arrays):
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
 PAIRS = "".join(f"q{i},d{i},{{}}\n" for i in range(12))
 FILES = {
     "empty.csv": "",
@@ -37,6 +47,14 @@ FILES = {
     "negative.csv": "query,document,relevance\n" + PAIRS.format(*[-1] * 12),
     "null.csv": "query,document\n" + ",\n" * 20,
 }
+FILES["forty.csv"] = "query,document\n" + "".join(f"question {k},document {k}\n" for k in range(40))
+FILES["x.npz"], FILES["few.npz"] = (
+    _npz(queries=np.ones((3, 2))),
+    _npz(queries=np.ones((3, 2)), documents=np.ones((3, 2))),
+)
+ADVISED = [
+    name for name in FILES if name.endswith((".csv", ".json", ".jsonl", ".parquet", ".gz")) and name != "forty.csv"
+]
 TASKS = [name for name in FILES if name.endswith((".csv", ".json", ".jsonl", ".parquet", ".gz"))] + [
     "nothere.csv",
     "folder.csv",
@@ -77,6 +95,21 @@ CASES = [
     ["fold", "minilm", "0", "out"],
     ["fold", "minilm", "abc", "out"],
     ["fold", "minilm", "0.9", "results"],
+    *(["advise", "minilm", name] for name in ADVISED),
+    ["advise"],
+    ["advise", "minilm"],
+    ["advise", "nomodel", "forty.csv"],
+    ["advise", "minilm", "forty.csv", "--remedies", "heal"],
+    ["advise", "minilm", "forty.csv", "--remedies", "none"],
+    ["advise", "minilm", "forty.csv", "--remedies", "pieces(5000)"],
+    ["advise", "minilm", "forty.csv", "--out", "file"],
+    ["advise", "minilm", "forty.csv", "--save", "results"],
+    ["advise", "minilm", "forty.csv", "--documents", "nothere.csv"],
+    ["advise", "minilm", "forty.csv", "--query-column", "question"],
+    ["advise", "minilm", "forty.csv", "--max-seq-length", "0"],
+    ["advise", "minilm", "forty.csv", "--device", "foo"],
+    ["advise", "minilm", "forty.csv", "--vectors", "x.npz"],
+    *(["advise", "--vectors", name] for name in ("nothere.npz", "folder", "one.csv", "empty.csv", "x.npz", "few.npz")),
     ["fold", "nomodel", "0.9", "out"],
     ["spectrum", "minilm", "--texts", "nothere.txt"],
     ["spectrum"],

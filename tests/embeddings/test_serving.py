@@ -79,6 +79,8 @@ def late(model, texts, prompt, pieces):
     for one in texts:
         (tokens,) = model.encode([one], prompt=prompt, output_value="token_embeddings")
         tokens = tokens.double().numpy()
+        if not model[1].include_prompt:
+            tokens = tokens[len(model.tokenizer(prompt)["input_ids"]) - 1 :]
         number = max(1, int(np.ceil((len(tokens) - pieces.overlap) / (pieces.tokens - pieces.overlap))))
         step = (len(tokens) - pieces.overlap) / number
         spans = [(int(k * step), int((k + 1) * step + 1e-9) + pieces.overlap) for k in range(number)]
@@ -411,6 +413,10 @@ def test_prompts_stand_before_every_piece(tiny):
     without = copy.deepcopy(tiny)
     without.set_pooling_include_prompt(False)
     is_close(apply(without, "pieces(16)").encode_query(DOCUMENTS), in_pieces(without, DOCUMENTS, "ba: ", Pieces(16)))
+    is_close(
+        apply(without, "pieces(16, late=True)").encode_query(DOCUMENTS),
+        late(without, DOCUMENTS, "ba: ", Pieces(16, late=True)),
+    )
     assert np.abs(whole(without, DOCUMENTS, "ba: ") - whole(tiny, DOCUMENTS, "ba: ")).max() > 1e-2
     if SIX:
         is_close(served.encode(DOCUMENTS, prompt="bi: "), in_pieces(tiny, DOCUMENTS, "bi: ", Pieces(16)))
