@@ -38,8 +38,8 @@ evaluate minilm --tasks $long --temperatures 1.0,0.9,0.8
 evaluate minilm --tasks ImdbClassification --data-dir sample --temperatures 1.0,0.9,0.8
 
 # In pieces.
-evaluate minilm --tasks DocstringRetrieval,LEMBQMSumRetrieval --temperatures 1.0 --chunk-tokens 128 --max-seq-length 512
-evaluate minilm --tasks ImdbClassification --data-dir sample --temperatures 1.0 --chunk-tokens 128 --max-seq-length 512
+evaluate minilm --tasks DocstringRetrieval,LEMBQMSumRetrieval --remedies 'pieces(128)' --max-seq-length 512
+evaluate minilm --tasks ImdbClassification --data-dir sample --remedies 'pieces(128)' --max-seq-length 512
 
 # Post-processing; texts/TASK.jsonl holds the texts of a task, one in a JSON object a line.
 for task in LEMBQMSumRetrieval STSBenchmark STS16 STS12 DocstringRetrieval STS14; do

@@ -55,7 +55,7 @@ FILES["x.npz"], FILES["few.npz"] = (
 ADVISED = [
     name for name in FILES if name.endswith((".csv", ".json", ".jsonl", ".parquet", ".gz")) and name != "forty.csv"
 ]
-TASKS = [name for name in FILES if name.endswith((".csv", ".json", ".jsonl", ".parquet", ".gz"))] + [
+TASKS = [*ADVISED] + [
     "nothere.csv",
     "folder.csv",
     "NoSuchTask",
