@@ -10,19 +10,19 @@ ratio in the half that judges: measured by the mean, the noise of the pieces wou
 gain itself is a mean, because that is what will be had.
 
 The choice is repeated in every resample, for the randomisation test as for the bootstrap interval; with the choices held
-fixed, both would be far too sure (`tempscale.comparison.held_out` does the same with tasks). The bootstrap interval is
-corrected for its median bias (Efron 1981), which is large here: the halves of a resample are halves of one sample, and what
-the one has too much of, the other lacks. The plain percentile interval would reach down to 0 far too often.
+fixed, both would be far too sure (`tempscale.comparison.held_out` does the same with tasks). In a bootstrap sample all
+copies of a cluster are in one half. Each half is moved to the mean of all pairs first: what one half of the sample has too
+much of, the other lacks, where two halves of a population know nothing of each other. Without that, the choices in the
+samples are worse than those on the data, and the interval reaches down to 0 too often.
 """
 
-from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tempscale.statistics.intervals import Floats, Interval, confidence_of_each
-from tempscale.statistics.paired import Paired, bootstrap_weights, paired, signs
+from tempscale.statistics.paired import bootstrap_weights, signs
 
 _EQUAL = 1e-9  # two scores of a query, or two candidates of a half, that differ by no more are equal
 
@@ -94,40 +94,44 @@ def choose(
     (1, True, True)
     >>> choose(before, before + rng.normal(0, 0.2, size=(2, 100))).chosen  # None
     """
-    before, after = np.asarray(baseline, dtype=np.float64), np.atleast_2d(np.asarray(scores, dtype=np.float64))
-    if not len(after):
-        raise ValueError(f"scores of shape {after.shape} hold no remedy: expected (k, n), a row for each of k >= 1")
     if splits < 1:
         raise ValueError(f"splits must be at least 1, such as 50, not {splits}")
     confidence_of_each(confidence, 1, resamples)
-    sample = paired(before, after, clusters=clusters, resamples=resamples, seed=seed)
-    change = (after - before).T
-    change[np.abs(change) <= _EQUAL] = 0
-    labels = np.arange(len(before)) if clusters is None else np.asarray(clusters)
+    change, labels = _changes(baseline, scores, clusters)
     _, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    c, n = len(sizes), len(before)
-    sums = np.zeros((c, len(after)))
+    if len(sizes) < 2:
+        raise ValueError(
+            f"all {len(labels)} queries are in one cluster: expected at least 2 clusters, one for each half"
+        )
+    c, n = len(sizes), len(change)
+    sums = np.zeros((c, change.shape[1]))
     np.add.at(sums, index, change)
 
     rng = np.random.default_rng(seed)
     first = rng.permuted(np.tile(np.arange(c) < c // 2, (splits, 1)), axis=1)
-    once = np.ones((1, c))
-    observed = held_out(once, once, sums, first)
-    null = np.concatenate([held_out(flips, once, sums, first).evidence for flips in signs(c, resamples, rng)])
-    samples = bootstrap_weights(c, resamples, rng)
-    bootstrap = np.concatenate([held_out(drawn, drawn, sums, first).gain / (drawn @ sizes) for drawn in samples])
+    squares, once = sums**2, np.ones((1, c))
+    squares_of_halves = in_halves(once, squares, first)
+    observed = judged(in_halves(once, sums, first), squares_of_halves)
+    null = [judged(in_halves(flips, sums, first), squares_of_halves).evidence for flips in signs(c, resamples, rng)]
+    bootstrap = [
+        judged(in_moved_halves(drawn, sums, sizes, first), in_halves(drawn, squares, first)).gain / (drawn @ sizes)
+        for drawn in bootstrap_weights(c, resamples, rng)
+    ]
     # Equal up to rounding counts as equal: scores are often multiples of one another.
-    p = (1 + int((null >= observed.evidence - _EQUAL).sum())) / (resamples + 1)
-    gain = _bias_corrected(float(observed.gain[0] / n), bootstrap, confidence)
-    squares = (sums**2).sum(axis=0)
-    evidence = sums.sum(axis=0) * _inverse_root(squares, squares)
+    p = (1 + int((np.concatenate(null) >= observed.evidence - _EQUAL).sum())) / (resamples + 1)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.quantile(np.concatenate(bootstrap), tails).tolist()
+    gained = float(observed.gain[0] / n)
+    # Where nothing helps, the halves can choose worse than nearly all samples do.
+    gain = Interval(gained, min(low, gained), max(high, gained))
+    evidence = sums.sum(axis=0) * _inverse_root(squares.sum(axis=0), squares.sum(axis=0))
     best = int(evidence.argmax()) if evidence.max() > _EQUAL else None
     return Choice(
-        chosen=best if p <= (1 - confidence) / 2 and gain.low > 0 else None,
+        chosen=best if p <= tails[0] and gain.low > 0 else None,
         best=best,
         gain=gain,
         p=p,
-        each=_simultaneous(sample, confidence),
+        each=_simultaneous(sums, sizes, confidence, resamples, rng),
         better=(change > 0).mean(axis=0),
         worse=(change < 0).mean(axis=0),
         clusters=c,
@@ -146,36 +150,61 @@ class Judged(NamedTuple):
     evidence: Floats
 
 
-def held_out(factors: Floats, counts: Floats, sums: Floats, first: npt.NDArray[np.bool_]) -> Judged:
+def in_halves(factors: Floats, values: Floats, first: npt.NDArray[np.bool_]) -> Floats:
+    """Return the sums in each half: (2, b, k, splits).
+
+    Args:
+        factors: (b, c) what the values of c clusters are multiplied by in each of b samples: 1, a sign, or how often the
+            cluster was drawn, so that all its copies are in one half.
+        values: (c, k).
+        first: (splits, c) which clusters are in the first half.
+
+    >>> in_halves(np.array([[1.0, 1.0, 2.0]]), np.array([[5.0], [6.0], [7.0]]), np.array([[True, False, False]])).ravel()
+    array([ 5., 20.])
+    """
+    halves = np.empty((2, len(factors), values.shape[1], len(first)))
+    by_split = (values[:, :, None] * first.T[:, None]).reshape(len(values), -1)
+    np.matmul(factors, by_split, out=halves[0].reshape(len(factors), -1))
+    np.subtract((factors @ values)[:, :, None], halves[0], out=halves[1])
+    return halves
+
+
+def in_moved_halves(drawn: Floats, sums: Floats, sizes: npt.NDArray[Any], first: npt.NDArray[np.bool_]) -> Floats:
+    """Return the sums in the halves of bootstrap samples, (2, b, k, splits), each half drawn around the mean of all queries.
+
+    Args:
+        drawn: (b, c) how often each cluster was drawn.
+        sums: (c, k) differences of k remedies, summed over the queries of each of c clusters.
+        sizes: (c,) number of queries of each cluster.
+        first: (splits, c) which clusters are in the first half.
+
+    >>> sums, first = np.array([[1.0], [2.0], [6.0], [7.0]]), np.array([[True, True, False, False]])
+    >>> in_moved_halves(np.ones((1, 4)), sums, np.ones(4), first).ravel()  # sums of 2 queries: not 3 and 13
+    array([8., 8.])
+    """
+    once, queries = np.ones((1, len(sizes))), sizes[:, None].astype(np.float64)
+    means = in_halves(once, sums, first) / in_halves(once, queries, first)
+    overall = (sums.sum(axis=0) / sizes.sum())[:, None]
+    moved: Floats = in_halves(drawn, sums, first) + in_halves(drawn, queries, first) * (overall - means)
+    return moved
+
+
+def judged(sums: Floats, squares: Floats) -> Judged:
     """Let each half choose, and the other judge.
 
     Args:
-        factors: (b, c) what the clusters' sums are multiplied by in each of b samples: 1, a sign, or how often the cluster
-            was drawn, so that all its copies are in one half.
-        counts: (b, c), or (1, c) if equal in all samples: how often each cluster is there, the factors without signs.
-        sums: (c, k) differences of k remedies, summed over the queries of each of c clusters.
-        first: (splits, c) which clusters are in the first half.
+        sums: (2, b, k, splits) sums of differences in both halves.
+        squares: sums of their squares over clusters; (2, 1, k, splits) if equal in all samples.
 
     Of equally good remedies each is chosen in part, so that their order does not matter; with none above 0, none is chosen.
 
-    >>> sums = np.array([[1.0, 4.0], [2.0, -1.0], [3.0, 0.0], [0.0, -1.0]])
-    >>> first = np.array([[True, True, False, False]])  # chooses the first remedy, as do the others
-    >>> held_out(np.ones((1, 4)), np.ones((1, 4)), sums, first).gain  # 3 + 0 in their half, and 1 + 2 in the first
-    array([6.])
+    >>> sums = np.array([[[[3.0], [-1.0]]], [[[4.0], [6.0]]]])  # both halves, one sample, two remedies, one split
+    >>> judged(sums, np.ones((2, 1, 2, 1))).gain  # the first half chooses 4 of the second, which chooses -1 of the first
+    array([3.])
     """
-    halves = first.T[:, None]
-
-    def by_half(factors: Floats, values: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return the sums of weighted values (b, k, splits) in the first half and the other, and in both (b, k, 1)."""
-        total = (factors @ values)[:, :, None]
-        one = (factors @ (halves * values[:, :, None]).reshape(len(values), -1)).reshape(*total.shape[:2], len(first))
-        return one, total - one, total
-
-    one, other, _ = by_half(factors, sums)
-    *squares, scale = by_half(counts, sums**2)
-    one_t, other_t = (half * _inverse_root(square, scale) for half, square in zip((one, other), squares, strict=True))
-    gain, evidence = np.zeros((2, len(factors), len(first)))
-    for choosing, judging, differences in [(one_t, other_t, other), (other_t, one_t, one)]:
+    t = sums * _inverse_root(squares, squares.sum(axis=0))
+    gain, evidence = np.zeros((2, sums.shape[1], sums.shape[3]))
+    for choosing, judging, differences in zip(t, t[::-1], sums[::-1], strict=True):
         chosen = choosing >= np.maximum(choosing.max(axis=1, keepdims=True) - _EQUAL, _EQUAL)
         number = np.maximum(chosen.sum(axis=1), 1)
         gain += (chosen * differences).sum(axis=1) / number
@@ -190,20 +219,46 @@ def _inverse_root(squares: Floats, scale: Floats) -> Floats:
     return inverse
 
 
-def _bias_corrected(estimate: float, bootstrap: Floats, confidence: float) -> Interval:
-    """Return the percentile interval, with its percentiles moved so that the estimate would be their median."""
-    normal, tail = NormalDist(), (1 - confidence) / 2
-    below = ((bootstrap < estimate - 1e-12).mean() + (bootstrap <= estimate + 1e-12).mean()) / 2
-    least = 0.5 / len(bootstrap)
-    shift = 2 * normal.inv_cdf(min(max(float(below), least), 1 - least))
-    low, high = (float(np.quantile(bootstrap, normal.cdf(shift + normal.inv_cdf(at)))) for at in (tail, 1 - tail))
-    return Interval(estimate, low, high)
+def _simultaneous(
+    sums: Floats, sizes: npt.NDArray[Any], confidence: float, resamples: int, rng: np.random.Generator
+) -> Interval:
+    """Return intervals for the mean differences of all k remedies together, (k,) each, from sums over clusters (c, k).
+
+    Bootstrap-t: as many standard errors wide as the furthest remedy of a sample is from the data, each in standard errors of
+    that sample. For few clusters, or a few that matter, these are more than for a normal distribution, as they have to be.
+    """
+    mean, error = _mean_and_error(np.ones((1, len(sums))), sums, sizes)
+    furthest = []
+    for drawn in bootstrap_weights(len(sums), resamples, rng):
+        means, errors = _mean_and_error(drawn, sums, sizes)
+        furthest.append((np.abs(means - mean) / np.where(errors > 0, errors, np.inf)).max(axis=1))
+    width = np.quantile(np.concatenate(furthest), confidence) * error[0]
+    return Interval(mean[0], mean[0] - width, mean[0] + width)
 
 
-def _simultaneous(sample: Paired, confidence: float) -> Interval:
-    """Return intervals of all differences together: as many standard errors wide as the furthest of them needs."""
-    away = sample.bootstrap - sample.difference
-    error = away.std(axis=0)
-    furthest = (np.abs(away) / np.where(error > 1e-12, error, np.inf)).max(axis=1)
-    width = np.quantile(furthest, confidence) * error
-    return Interval(sample.difference, sample.difference - width, sample.difference + width)
+def _mean_and_error(counts: Floats, sums: Floats, sizes: npt.NDArray[Any]) -> tuple[Floats, Floats]:
+    """Return means over queries and their standard errors, (b, k), where clusters are there `counts` times, (b, c)."""
+    each, queries = sizes[:, None].astype(np.float64), counts @ sizes[:, None]
+    mean, total = counts @ sums / queries, counts @ sums**2
+    squares = total - 2 * mean * (counts @ (sums * each)) + mean**2 * (counts @ each**2)
+    return mean, np.sqrt(np.where(squares > 1e-12 * total, squares, 0)) / queries
+
+
+def _changes(
+    baseline: npt.ArrayLike, scores: npt.ArrayLike, clusters: npt.ArrayLike | None
+) -> tuple[Floats, npt.NDArray[Any]]:
+    """Return the differences, (n, k), with 0 for those that are rounding, and the clusters' labels, (n,)."""
+    before, after = np.asarray(baseline, dtype=np.float64), np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    if before.ndim != 1 or len(before) < 2 or after.shape != (len(after), len(before)) or not len(after):
+        raise ValueError(
+            f"expected scores of the same n >= 2 queries, (n,) for the baseline and (k, n) for k >= 1 remedies, not shapes "
+            f"{before.shape} and {after.shape}"
+        )
+    for name, values in (("baseline", before), ("scores", after)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: {(~np.isfinite(values)).sum()} values are not finite; leave those queries out")
+    labels = np.arange(len(before)) if clusters is None else np.asarray(clusters)
+    if labels.shape != before.shape:
+        raise ValueError(f"expected a cluster for each of {len(before)} queries, not shape {labels.shape}")
+    change = (after - before).T
+    return np.where(np.abs(change) > _EQUAL, change, 0), labels

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tempscale.embeddings.remedies import Remedy
-from tempscale.encoding.features import count_tokens
-from tempscale.encoding.pieces import pieces_of
+from tempscale.encoding.cutting import count_tokens, cut_texts
 from tempscale.encoding.reading import Pieces
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ def tokens_read(
         read = np.minimum(side.tokens, limit)
         numbers = np.maximum(1, np.ceil((read - pieces.overlap) / (pieces.tokens - pieces.overlap)))
         return int(read.sum()), float(numbers.mean())
-    cut = pieces_of(model, side.texts, side.tokens.tolist(), pieces, side.prompt)
+    cut = cut_texts(model, side.texts, side.tokens.tolist(), pieces.tokens, pieces.overlap, side.prompt)
     return sum(cut.tokens), float(np.mean(cut.numbers))
 
 

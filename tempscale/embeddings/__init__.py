@@ -5,6 +5,6 @@ Start with `collapse`. The modules build on each other in this order: `geometry`
 collapse is pooling), `cautions` (what about texts misleads a diagnosis), `diagnosis` (all of it for one model), `page` (HTML
 that needs nothing else), `diagnosis_page` (the diagnosis as such a page).
 
-For what is done about it start with `remedies`, which names it. `postprocess` has the steps on vectors, `sides` fits them for
-queries and documents separately, and `serving` puts a remedy into a model.
+For what is done about it start with `remedies`, which names it. `postprocess` has the steps on vectors, `sides` fits them
+for queries and documents separately, and `serving` puts a remedy into a model.
 """

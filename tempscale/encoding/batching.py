@@ -5,6 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import torch
+
+from tempscale.encoding.cutting import Features
+
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -84,3 +88,14 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch means that memory ran out: each device says it in its own words."""
     words = ("out of memory", "not enough memory", "can't allocate memory")
     return any(word in str(error).lower() for word in words)
+
+
+def on_device(features: Features, device: torch.device) -> Features:
+    """Return the features with their tensors on a device, which a GPU copies while it computes."""
+
+    def moved(value: torch.Tensor) -> torch.Tensor:
+        if device.type == "cuda" and not value.is_cuda:
+            value = value.pin_memory()  # only such memory is copied without waiting
+        return value.to(device, non_blocking=True)
+
+    return {name: moved(value) if isinstance(value, torch.Tensor) else value for name, value in features.items()}

@@ -48,7 +48,12 @@ def as_read(model: Any, texts: Sequence[str], prompt: str = "") -> list[str]:
 
 
 def count_tokens(model: Any, texts: Sequence[str], prompt: str = "") -> list[int]:
-    """Return the tokens of each text before it is cut, with the prompt and special tokens."""
+    """Return the tokens of each text before it is cut, with the prompt and special tokens.
+
+    >>> from tempscale import load_model
+    >>> count_tokens(load_model("minilm"), ["a short text", ""])
+    [5, 2]
+    """
     counts: list[int] = []
     for start in range(0, len(texts), 1024):
         some = as_read(model, texts[start : start + 1024], prompt)
@@ -81,6 +86,15 @@ def cut_texts(
             itself makes a longer piece.
         overlap: tokens that a piece has in common with the one before it.
         prompt: prompt that each piece will get in front.
+
+    >>> from tempscale import load_model
+    >>> model = load_model("minilm")
+    >>> text = "Attention is an average, and an average of many things is much like any other."
+    >>> found = cut_texts(model, ["short", text], count_tokens(model, ["short", text]), 12)
+    >>> found.texts[1:]
+    ['Attention is an average, and an average of', 'many things is much like any other.']
+    >>> found.tokens, found.numbers
+    ([3, 11, 10], [1, 2])
     """
     room = most - count_tokens(model, [""], prompt)[0]
     cut = {text: [(text, count)] for text, count in zip(texts, tokens, strict=True)}
@@ -155,7 +169,7 @@ def mean_of_pieces(vectors: torch.Tensor, numbers: Sequence[int]) -> torch.Tenso
     tensor([[0.0000, 2.0000],
             [0.7071, 0.7071]])
     """
-    counts = torch.tensor(numbers, device=vectors.device)[:, None]
+    counts = torch.tensor(numbers, dtype=torch.int64, device=vectors.device)[:, None]
     owner = torch.repeat_interleave(torch.arange(len(numbers), device=vectors.device), counts[:, 0])
     exact = vectors.float()
     norms = exact.norm(dim=1, keepdim=True)

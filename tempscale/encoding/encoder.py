@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tempscale.encoding.batching import out_of_memory, prefetch, token_batches, windows
-from tempscale.encoding.features import Features, count_tokens, on_device
-from tempscale.encoding.late import late_vectors
-from tempscale.encoding.pieces import check_pieces, mean_of_pieces, pieces_of, score_pieces, with_pieces
+from tempscale.encoding.batching import on_device, out_of_memory, prefetch, token_batches, windows
+from tempscale.encoding.cutting import Features, count_tokens, cut_texts, late_vectors
+from tempscale.encoding.pieces import averaged, check_pieces, most_pieces, padded, score_pieces, with_pieces
 from tempscale.encoding.reading import Pieces, Reading
 from tempscale.encoding.tokens import Tokens
 from tempscale.patching.layers import RepeatableLayers, layers_label
@@ -269,7 +268,7 @@ class Encoder:
             lambda: self._vectors(texts, prompt, side, pieces),
             lambda found: found.vectors.nbytes,
         )
-        pool = mean_of_pieces if side != "document" or pieces.pool == "mean" else with_pieces
+        pool = averaged if side != "document" or pieces.pool == "mean" else with_pieces
         return Encoded(pool(vectors.vectors, vectors.numbers), *vectors.counts)
 
     def _vectors(self, texts: list[str], prompt: str, side: str | None, pieces: Pieces) -> "_Vectors":
@@ -280,7 +279,7 @@ class Encoder:
             read = np.minimum(tokens, self._limit)
             return _Vectors(padded[there], there.sum(1).tolist(), (tokens, read, tokens - read))
         counts = count_tokens(self.model, texts, prompt)
-        cut = pieces_of(self.model, texts, counts, pieces, prompt)
+        cut = cut_texts(self.model, texts, counts, pieces.tokens, pieces.overlap, prompt)
         unique = list(dict.fromkeys(cut.texts))
         place = {piece: k for k, piece in enumerate(unique)}
         embeddings, _ = self._run(unique, prompt, side)
@@ -362,7 +361,8 @@ class Encoder:
         moved = on_device(features, self.model.device)
         try:
             if late:
-                found = late_vectors(self.model, moved, options, late)
+                vectors, numbers = late_vectors(self.model, moved, options, late.tokens, late.overlap)
+                found = padded(vectors, numbers, most_pieces(late, self._limit))
             else:
                 found = self.model(moved, **options)["sentence_embedding"]
         except RuntimeError as error:

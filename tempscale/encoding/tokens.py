@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tempscale.encoding.features import Features, as_read, count_tokens, features_of
+from tempscale.encoding.cutting import Features, as_read, count_tokens, features_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

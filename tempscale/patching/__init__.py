@@ -10,7 +10,8 @@ allows:
    `exchange.TemperedAttention` there).
 
 Start with `patch.Patch.set_temperature`: it asks `proof` for the sites of a model and divides their sources. The modules
-build on each other in this order: `schedules` (temperatures), `written` (the same in one line of text), `layers` (which layers get them), `exchange` (modules that
-divide), `sources` (what the logits of a model are proportional to), `survey` (which softmax is attention, seen below
-Python), `recorder` (a small run, watched), `proof` (are the sources complete?), `patch`, `fold` (into weights).
+build on each other in this order: `schedules` (temperatures), `written` (the same in one line of text), `layers` (which
+layers get them), `exchange` (modules that divide), `sources` (what the logits of a model are proportional to), `survey`
+(which softmax is attention, seen below Python), `recorder` (a small run, watched), `proof` (are the sources complete?),
+`patch`, `fold` (into weights).
 """

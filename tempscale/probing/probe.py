@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from tempscale.encoding.features import features_of
+from tempscale.encoding.cutting import features_of
 from tempscale.models import max_positions
 from tempscale.patching.patch import FOLDED
 from tempscale.patching.recorder import configurations, find_transformer

@@ -4,31 +4,23 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tempscale.advice.choice import _bias_corrected, choose, held_out
+from tempscale.advice.choice import _mean_and_error, choose, in_halves, in_moved_halves, judged
 from tempscale.statistics.paired import bootstrap_weights, paired, signs
 
 
-def judged_slowly(values, counts, first):
-    """Return gain and evidence by a loop: values (c, k) of clusters, each there `counts` times, `first` (splits, c)."""
-    gains, evidences = [], []
-    for in_first in first:
-        gain = evidence = 0.0
-        for half in (in_first, ~in_first):
-            sums, squares, others, other_squares = np.zeros((4, values.shape[1]))
-            for value, count, here in zip(values, counts, half, strict=True):
-                for _ in range(int(count)):
-                    if here:
-                        sums, squares = sums + value, squares + value**2
-                    else:
-                        others, other_squares = others + value, other_squares + value**2
-            t = [a / np.sqrt(b) if b > 0 else 0.0 for a, b in zip(sums, squares, strict=True)]
-            best = int(np.argmax(t))
-            if t[best] > 0:
-                gain += others[best]
-                evidence += others[best] / np.sqrt(other_squares[best]) if other_squares[best] > 0 else 0.0
-        gains.append(gain)
-        evidences.append(evidence)
-    return np.mean(gains), np.mean(evidences)
+def halves_slowly(values, counts, half):
+    """Return sums and sums of squares over the copies of clusters in a half: values (c, k), counts (c,), half (c,)."""
+    copies = [value for value, count, here in zip(values, counts, half, strict=True) if here for _ in range(int(count))]
+    return sum(copies, np.zeros(values.shape[1])), sum((copy**2 for copy in copies), np.zeros(values.shape[1]))
+
+
+def judged_slowly(choosing, judging):
+    """Return gain and evidence of one choice: each half is its sums and its sums of squares, by remedy."""
+    t = [a / np.sqrt(b) if b > 0 else 0.0 for a, b in zip(*choosing, strict=True)]
+    best = [k for k, value in enumerate(t) if value > 0 and np.isclose(value, max(t))]
+    gains = [judging[0][k] for k in best] or [0.0]
+    evidence = [judging[0][k] / np.sqrt(judging[1][k]) if judging[1][k] > 0 else 0.0 for k in best] or [0.0]
+    return np.array([np.mean(gains), np.mean(evidence)])
 
 
 def remedies_that_do_nothing(rng, n, k=6, sets=1):
@@ -39,19 +31,44 @@ def remedies_that_do_nothing(rng, n, k=6, sets=1):
         yield loud * (shared + own) * (rng.random((k, n)) < 0.4)
 
 
-@pytest.mark.parametrize("signed", [True, False])
-def test_halves_by_a_plain_loop(signed):
+def test_flipped_halves_by_a_plain_loop():
     rng = np.random.default_rng(0)
-    values = rng.standard_t(3, size=(11, 4)) * [0, 1, 1, 5]
-    first = rng.random((7, 11)) < 0.5
-    (factors,) = (signs if signed else bootstrap_weights)(11, 60, rng)
-    counts = np.ones((1, 11)) if signed else factors
-    ours = held_out(factors, counts, values, first)
-    for row, factor in enumerate(factors):
-        flipped, number = (values * factor[:, None], np.ones(11)) if signed else (values, factor)
-        gain, evidence = judged_slowly(flipped, number, first)
-        assert np.isclose(ours.gain[row], gain)
-        assert np.isclose(ours.evidence[row], evidence)
+    values, first = rng.standard_t(3, size=(11, 4)) * [0, 1, 1, 5], rng.random((7, 11)) < 0.5
+    (flips,) = signs(11, 60, rng)
+    ours = judged(in_halves(flips, values, first), in_halves(np.ones((1, 11)), values**2, first))
+    for flip, gain, evidence in zip(flips, *ours, strict=True):
+        expected = []
+        for split in first:
+            one, other = (halves_slowly(values * flip[:, None], np.ones(11), half) for half in (split, ~split))
+            expected.append(judged_slowly(one, other) + judged_slowly(other, one))
+        assert np.allclose([gain, evidence], np.mean(expected, axis=0))
+
+
+def test_drawn_halves_by_a_plain_loop():
+    rng = np.random.default_rng(1)
+    values, sizes = rng.standard_t(3, size=(11, 4)) * [0, 1, 1, 5], rng.integers(1, 4, size=11)
+    first = rng.permuted(np.tile(np.arange(11) < 5, (7, 1)), axis=1)
+    (drawn,) = bootstrap_weights(11, 60, rng)
+    ours = judged(in_moved_halves(drawn, values, sizes, first), in_halves(drawn, values**2, first))
+    for counts, gain, evidence in zip(drawn, *ours, strict=True):
+        expected = []
+        for split in first:
+            both = []
+            for half in (split, ~split):
+                by_query = values.sum(axis=0) / sizes.sum() - values[half].sum(axis=0) / sizes[half].sum()
+                moved, _ = halves_slowly(values + by_query * sizes[:, None], counts, half)
+                both.append((moved, halves_slowly(values, counts, half)[1]))
+            expected.append(judged_slowly(*both) + judged_slowly(*both[::-1]))
+        assert np.allclose([gain, evidence], np.mean(expected, axis=0))
+
+
+def test_rounding_chooses_nothing():
+    halves = np.array([[0.1 + 0.2, 0.3, 0.0], [3.0, 5.0, 7.0]])[:, None, :, None]
+    equal = judged(halves, np.ones((2, 1, 3, 1)))
+    assert equal.gain == (3 + 5) / 2 + 0  # the first half chooses two, and is 0 for the choice of the other
+    rest = 0.1 + 0.2 - 0.3  # what is left in a half that has no difference
+    empty = judged(np.array([[[[rest]]], [[[-1.0]]]]), np.array([[[[rest]]], [[[1.0]]]]))
+    assert (empty.gain, empty.evidence) == (0, 0)
 
 
 def test_two_queries_by_hand():
@@ -103,32 +120,31 @@ def test_a_gain_is_found_and_named_beside_a_remedy_that_is_far_louder(planted):
 def test_the_interval_is_not_too_narrow():
     """Nobody can choose well or badly among remedies that do nothing: the true gain is 0."""
     rng, sets = np.random.default_rng(3), 300
-    low, high, together, alone = 0, 0, 0, 0
+    low = high = together = alone = 0
     for change in remedies_that_do_nothing(rng, 60, sets=sets):
         found = choose(np.zeros(60), change, splits=10, resamples=200, seed=int(rng.integers(2**32)))
         low, high = low + (found.gain.low > 0), high + (found.gain.high < 0)
+        assert found.gain.low <= found.gain.estimate <= found.gain.high
         together += ((found.each.low <= 0) & (found.each.high >= 0)).all()
         of_each = paired(np.zeros(60), change, resamples=200).interval(0.9)
         alone += ((of_each.low <= 0) & (of_each.high >= 0)).all()
-    print(low, high, together, alone)
     error = 3 * np.sqrt(0.05 * 0.95 / sets)
     assert low / sets < 0.05 + error
+    assert high / sets < 0.05 + error
     assert together / sets > 0.9 - 3 * np.sqrt(0.09 / sets)
     assert alone / sets < 0.8
 
 
-def test_interval_against_its_definition():
-    """If the estimate is the median it is the percentile interval; and it follows any growing function."""
-    bootstrap = np.random.default_rng(4).gamma(2, size=4001)
-    middle = _bias_corrected(float(np.median(bootstrap)), bootstrap, 0.9)
-    assert np.allclose(middle[1:], np.quantile(bootstrap, [0.05, 0.95]))
-    # Efron 1981, (5): the share 0.3 of the samples is below the estimate.
-    estimate = float(np.quantile(bootstrap, 0.3))
-    moved = _bias_corrected(estimate, bootstrap, 0.9)
-    shares = stats.norm.cdf(2 * stats.norm.ppf(0.3) + stats.norm.ppf([0.05, 0.95]))
-    assert np.allclose(moved[1:], np.quantile(bootstrap, shares), atol=0.01)
-    grown = _bias_corrected(estimate**3, bootstrap**3, 0.9)
-    assert np.allclose(np.cbrt(grown), moved, atol=0.01)
+def test_means_and_errors_of_written_out_samples():
+    rng = np.random.default_rng(4)
+    sizes = rng.integers(1, 5, size=12)
+    sums = rng.normal(size=(12, 3)) * [1, 1, 0] + sizes[:, None] * [0, 3, 0.1]
+    (drawn,) = bootstrap_weights(12, 40, rng)
+    for counts, mean, error in zip(drawn.astype(int), *_mean_and_error(drawn, sums, sizes), strict=True):
+        values, queries = np.repeat(sums, counts, axis=0), np.repeat(sizes, counts)
+        assert np.allclose(mean, values.sum(axis=0) / queries.sum())
+        assert np.allclose(error, np.sqrt(((values - queries[:, None] * mean) ** 2).sum(axis=0)) / queries.sum())
+        assert error[2] == 0
 
 
 def test_queries_of_one_document_are_one_finding():
@@ -188,15 +204,26 @@ before = np.linspace(0, 1, 10)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scores": np.empty((0, 10))}, r"shape \(0, 10\) hold no remedy: expected \(k, n\), a row for each of k >= 1"),
-        ({"scores": before[:9]}, r"expected the same n >= 2 items .* not shapes \(10,\) and \(1, 9\)"),
-        ({"baseline": [0.5], "scores": [[0.5]]}, r"n >= 2 items .* not shapes \(1,\) and \(1, 1\)"),
-        ({"scores": np.where(before > 0.8, np.nan, before)}, "scores: 2 values are not finite; leave those items out"),
-        ({"clusters": np.zeros(10)}, "all items are in one cluster: nothing can be said about others from one"),
-        ({"clusters": np.zeros(9)}, r"expected a cluster for each of 10 items, not shape \(9,\)"),
+        ({"scores": np.empty((0, 10))}, r"k >= 1 remedies, not shapes \(10,\) and \(0, 10\)"),
+        ({"scores": before[:9]}, r"the same n >= 2 queries, .* not shapes \(10,\) and \(1, 9\)"),
+        ({"baseline": [0.5], "scores": [[0.5]]}, r"n >= 2 queries, .* not shapes \(1,\) and \(1, 1\)"),
+        ({"baseline": before[None]}, r"not shapes \(1, 10\) and \(1, 10\)"),
+        (
+            {"scores": np.where(before > 0.8, np.nan, before)},
+            "scores: 2 values are not finite; leave those queries out",
+        ),
+        (
+            {"baseline": np.where(before > 0.9, np.inf, before)},
+            "baseline: 1 values are not finite; leave those queries",
+        ),
+        (
+            {"clusters": np.zeros(10)},
+            "all 10 queries are in one cluster: expected at least 2 clusters, one for each half",
+        ),
+        ({"clusters": np.zeros(9)}, r"expected a cluster for each of 10 queries, not shape \(9,\)"),
         ({"splits": 0}, "splits must be at least 1, such as 50, not 0"),
         ({"confidence": 90}, "confidence must lie between 0 and 1, such as 0.95, not 90"),
-        ({"resamples": 50}, "50 resamples leave fewer than 5 in each tail of 0.05: take at least 100"),
+        ({"resamples": 50}, "50 resamples leave fewer than 5 in each tail of 0.05: take at least 101"),
     ],
 )
 def test_what_cannot_be_chosen_from_is_refused(arguments, message):

@@ -31,8 +31,8 @@ from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderW
 from sklearn.linear_model import LogisticRegression
 
 import tempscale
+from tempscale.encoding.batching import on_device
 from tempscale.encoding.encoder import Encoder
-from tempscale.encoding.features import on_device
 from tempscale.encoding.tokens import Tokens
 from tempscale.evaluation.columns import read_once
 from tempscale.evaluation.plan import Plan, Session

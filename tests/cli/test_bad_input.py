@@ -55,14 +55,7 @@ FILES["x.npz"], FILES["few.npz"] = (
 ADVISED = [
     name for name in FILES if name.endswith((".csv", ".json", ".jsonl", ".parquet", ".gz")) and name != "forty.csv"
 ]
-TASKS = [*ADVISED] + [
-    "nothere.csv",
-    "folder.csv",
-    "NoSuchTask",
-    "",
-    "STS12(xx)",
-    "one.csv,one.csv",
-]
+TASKS = [*ADVISED, "nothere.csv", "folder.csv", "NoSuchTask", "", "STS12(xx)", "one.csv,one.csv"]
 TEMPERATURES = ["0", "-1", "nan", "1e-40", "abc", "LogLength(1)", "PerLayer({9: .5})", "", "0.5,,1", "inf"]
 OPTIONS = {
     "--layers": ["last:99", "foo"],

@@ -21,8 +21,7 @@ from tempscale.embeddings.postprocess import AllButTheTop, Centring
 from tempscale.embeddings.serving import apply, piece_vectors
 from tempscale.embeddings.sides import PerSide
 from tempscale.encoding import cutting
-from tempscale.encoding.features import count_tokens
-from tempscale.encoding.pieces import pieces_of
+from tempscale.encoding.cutting import count_tokens, cut_texts
 from tempscale.encoding.reading import Pieces
 
 SIX = hasattr(SentenceTransformer, "preprocess")
@@ -66,7 +65,7 @@ def in_pieces(model, texts, prompt, pieces):
     """Embed the pieces of each text by themselves, and average them."""
     found = []
     for one in texts:
-        cut = pieces_of(model, [one], count_tokens(model, [one], prompt), pieces, prompt)
+        cut = cut_texts(model, [one], count_tokens(model, [one], prompt), pieces.tokens, pieces.overlap, prompt)
         vectors = whole(model, cut.texts, prompt)
         mean = unit(vectors).mean(0)
         found.append(vectors[0] if len(vectors) == 1 else unit(mean) * np.linalg.norm(vectors, axis=1).mean())
@@ -580,7 +579,7 @@ def test_the_vectors_of_pieces(tiny, label):
 
 
 def test_the_vectors_of_pieces_are_the_pieces(tiny):
-    cut = pieces_of(tiny, DOCUMENTS, count_tokens(tiny, DOCUMENTS, "be: "), Pieces(16), "be: ")
+    cut = cut_texts(tiny, DOCUMENTS, count_tokens(tiny, DOCUMENTS, "be: "), 16, prompt="be: ")
     vectors, owner = piece_vectors(tiny, "pieces(16, pool=max)", DOCUMENTS)
     is_close(vectors, whole(tiny, cut.texts, "be: "))
     assert np.bincount(owner).tolist() == cut.numbers

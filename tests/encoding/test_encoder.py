@@ -20,8 +20,8 @@ from support.evaluation import WORDS, write_model
 import tempscale
 from tempscale import LogLength, PerLayer, patch
 from tempscale.encoding.batching import LEAST, prefetch, token_batches, windows
+from tempscale.encoding.cutting import features_of
 from tempscale.encoding.encoder import Encoder, SizedLRU
-from tempscale.encoding.features import features_of
 from tempscale.encoding.reading import Pieces, Reading
 
 TEXTS = [" ".join(WORDS[k % 70 : k % 70 + n]) for k, n in enumerate([3, 60, 1, 9, 30, 2, 9, 61, 14, 5] * 4)] + [""]

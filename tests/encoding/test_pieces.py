@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tempscale.encoding.features import count_tokens
-from tempscale.encoding.pieces import check_pieces, mean_of_pieces, pieces_of, with_pieces
+from tempscale.encoding.cutting import count_tokens, cut_texts
+from tempscale.encoding.pieces import averaged, check_pieces, with_pieces
 from tempscale.encoding.reading import Pieces
 
 PROSE = (
@@ -53,7 +53,7 @@ def tokenizing(request):
 
 def cut(model, text, most, prompt="", overlap=0):
     (count,) = count_tokens(model, [text], prompt)
-    return pieces_of(model, [text], [count], Pieces(most, overlap), prompt)
+    return cut_texts(model, [text], [count], most, overlap, prompt)
 
 
 WRITING = st.text(max_size=150) | st.lists(
@@ -97,7 +97,7 @@ def test_a_long_word_is_cut_between_its_tokens(minilm):
 
 def test_of_several_texts_only_the_long_are_cut(minilm):
     texts = ["short", PROSE, "short", "another"]
-    found = pieces_of(minilm, texts, count_tokens(minilm, texts), Pieces(50))
+    found = cut_texts(minilm, texts, count_tokens(minilm, texts), 50)
     assert found.numbers[0] == found.numbers[2] == found.numbers[3] == 1
     assert found.texts[0] == found.texts[-2] == "short"
     assert sum(found.numbers) == len(found.texts) == len(found.tokens)
@@ -107,18 +107,18 @@ def test_the_mean_is_that_of_numpy(minilm):
     found = cut(minilm, PROSE, 60)
     unit = minilm.encode(found.texts).astype(np.float64)
     expected = unit.sum(0) / np.linalg.norm(unit.sum(0))
-    (mean,) = mean_of_pieces(minilm.encode(found.texts), found.numbers)
+    (mean,) = averaged(minilm.encode(found.texts), found.numbers)
     np.testing.assert_allclose(mean, expected, atol=1e-6)
 
 
 def test_norms_do_not_weigh_the_pieces():
     embeddings = np.array([[3, 0], [0, 1], [5, 5], [0, 2], [0, 4]], dtype=np.float32)
-    found = mean_of_pieces(embeddings, [2, 1, 2])
+    found = averaged(embeddings, [2, 1, 2])
     assert found.dtype == np.float32
     root = np.sqrt(0.5)
     np.testing.assert_allclose(found, [[2 * root, 2 * root], [5, 5], [0, 3]], rtol=1e-6)
-    assert mean_of_pieces(embeddings, [1] * 5) is embeddings
-    assert mean_of_pieces(embeddings[:0], []).shape == (0, 2)
+    assert np.array_equal(averaged(embeddings, [1] * 5), embeddings)
+    assert averaged(embeddings[:0], []).shape == (0, 2)
 
 
 @given(text=WRITING, most=st.integers(16, 40), overlap=st.integers(1, 6))

@@ -15,7 +15,7 @@ from support.evaluation import WORDS, write_model
 from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
 
 import tempscale
-from tempscale.encoding.features import count_tokens, features_of
+from tempscale.encoding.cutting import count_tokens, features_of
 from tempscale.encoding.tokens import Tokens
 
 TEXTS = st.lists(
