@@ -75,9 +75,8 @@ class Advice:
             said = [f"{answer[:1].upper()}{answer[1:]}: {gain} of nDCG@10 on pairs that did not choose it."]
         elif self.choice.best is not None:
             said = [
-                f"Nothing to recommend: what looked best to one half of the pairs changed nDCG@10 by {gain} on the other; "
-                f"chance does that in {100 * self.choice.p:.1f} of 100 cases. To all pairs together the best is: "
-                f"{in_words(self.remedies[self.choice.best])}."
+                f"Nothing to recommend: what one half of the pairs chose changed nDCG@10 by {gain} on the other half, and "
+                f"chance alone does as much in {100 * self.choice.p:.1f} of 100 cases."
             ]
         else:
             said = ["Nothing to recommend: no remedy improves the mean score of these pairs."]
@@ -91,10 +90,14 @@ class Advice:
                 said.append(f"{kind}: {_seen(each.low[columns], each.high[columns], each.estimate[columns], helps)}.")
         n, errors = len(self.scores), _FOUND * self._errors()
         groups = f" in {self.choice.clusters} groups that share documents" if self.choice.clusters < n else ""
-        said.append(
-            f"{n} queries{groups} cannot tell smaller gains: one below about {points(errors.min(), '')} to "
-            f"{points(errors.max(), '')} points, by remedy, is missed more than one time in five."
-        )
+        ends = dict.fromkeys(points(error, "") for error in (errors[errors > 0].min(initial=np.inf), errors.max()))
+        if errors.max() > 0:
+            said.append(
+                f"{n} queries{groups} cannot tell smaller gains: one below about {' to '.join(ends)} points, by remedy, is "
+                "missed more than one time in five."
+            )
+        else:
+            said.append(f"No remedy changes the score of any of the {n} queries.")
         return said
 
     def _errors(self) -> Floats:
@@ -115,7 +118,8 @@ def _seen(low: Floats, high: Floats, difference: Floats, helps: str) -> str:
         return f"does harm, {points(difference.min())} to {points(difference.max())} points"
     if (high < 0).any():
         return "nothing that helps, and some does harm"
-    return "nothing we could see"
+    k = int(np.argmax(difference))
+    return f"nothing we could see (at best {points(difference[k])} points [{points(low[k])}, {points(high[k])}])"
 
 
 def standard_remedies(model: "SentenceTransformer", longest: int) -> list[Remedy]:
@@ -196,16 +200,21 @@ def advise(
     )
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
-        units = evaluate(
-            model,
-            [task],
-            out=folder,
-            remedies=settings,
-            max_seq_length=max_seq_length,
-            device=device,
-            command=command,
-            progress=progress,
-        )
+        try:
+            units = evaluate(
+                model,
+                [task],
+                out=folder,
+                remedies=settings,
+                max_seq_length=max_seq_length,
+                device=device,
+                command=command,
+                progress=progress,
+            )
+        except KeyboardInterrupt as interrupt:
+            if out is None:
+                interrupt.args = ("nothing is kept without a folder, out (--out)",)
+            raise
         with Store(folder) as store:
             items = [store.item_table(unit) for unit in units.id]
     place = {name: k for k, name in enumerate(items[0].column("item"))}
@@ -218,7 +227,7 @@ def advise(
 def advise_vectors(
     queries: Any,
     documents: Any,
-    relevant: Iterable[Sequence[int]] | None = None,
+    relevant: Iterable[Sequence[float]] | None = None,
     *,
     remedies: Iterable[Remedy | str] | None = None,
 ) -> Advice:
@@ -229,7 +238,8 @@ def advise_vectors(
     Args:
         queries: (n, d) embeddings of at least 40 queries, NumPy or torch.
         documents: (m, d) embeddings of documents.
-        relevant: rows of a query and of a document that belong together, and if there is a third number its grade, above 0.
+        relevant: rows of a query and of a document that belong together, and if there is a third number its grade; 0 is not
+            relevant.
             By default query k belongs to document k.
         remedies: `Remedy` objects or labels with steps on vectors; by default centre and project.
 
@@ -350,18 +360,28 @@ def _vectors(name: str, given: Any) -> Float:
     return x
 
 
-def _grades(relevant: Iterable[Sequence[int]], queries: Floats, documents: Floats) -> list[dict[int, float]]:
+def _grades(relevant: Iterable[Sequence[float]], queries: Floats, documents: Floats) -> list[dict[int, float]]:
     """Return the grades of documents for each query, by their rows."""
+    try:
+        rows = np.array([(*row, 1)[:3] for row in map(list, relevant)])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "relevant: expected rows of a query and a document, each a number, and perhaps a grade"
+        ) from error
+    if rows.size and (rows.ndim != 2 or rows.shape[1] != 3 or rows.dtype.kind not in "iuf"):
+        raise ValueError(f"relevant: expected rows of two or three numbers, not {rows.dtype} {rows.shape}")
     found: list[dict[int, float]] = [{} for _ in queries]
-    for row in relevant:
-        query, document, *grade = row
-        if not (0 <= query < len(queries) and 0 <= document < len(documents)) or len(grade) > 1:
+    for query, document, grade in rows.tolist():
+        whole = query == query // 1 and document == document // 1
+        if not (whole and 0 <= query < len(queries) and 0 <= document < len(documents)):
             raise ValueError(
-                f"relevant rows {tuple(row)}: expected a row of {len(queries)} queries, one of {len(documents)} documents, "
-                "and at most a grade"
+                f"relevant rows {query:g} and {document:g}: expected those of one of {len(queries)} queries and one of "
+                f"{len(documents)} documents, from 0"
             )
-        if not grade or grade[0] > 0:
-            found[int(query)][int(document)] = float(grade[0]) if grade else 1.0
+        if not 0 <= grade < np.inf:
+            raise ValueError(f"relevant: the grade {grade:g} of query {query:g}: expected a number from 0 up")
+        if grade:
+            found[int(query)][int(document)] = float(grade)
     return found
 
 

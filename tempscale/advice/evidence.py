@@ -56,15 +56,15 @@ class Evidence:
             middle, longest = np.median(side.tokens), side.tokens.max()
             said = f"{len(side.texts)} {side.name}, of {middle:.0f} tokens in the middle and {longest} at most"
             if self.cut(side):
-                said += f"; {100 * self.cut(side):.2g} % are longer than the {self.window} tokens that the model reads, and "
+                said += f"; {100 * self.cut(side):.3g} % are longer than the {self.window} tokens that the model reads, and "
                 said += "the rest of those is not read"
             elif self.window is not None:
                 said += f"; none is longer than the {self.window} tokens that the model reads"
             found.append(f"{said}.")
         if self.cosine is not None:
             found.append(
-                f"The mean embeddings of queries and of documents have a cosine of {self.cosine:.2f}: what each side has in "
-                "common, which tells no text from another, is the less the same the lower that is."
+                f"The mean embeddings of queries and of documents have a cosine of {self.cosine:.2f}, where 1 is the same "
+                "direction: what a side has in common is its own, and is to be taken from that side alone."
             )
         return found
 

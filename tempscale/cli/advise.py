@@ -1,12 +1,15 @@
 """`tempscale advise`: which remedy against length helps on a user's own pairs, and the model with it."""
 
 import json
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tempscale.cli.shared import Encoding, exit_on_user_error, table_console, warnings_on_stderr, wrong_argument
+from tempscale.evaluation.store import FILE as STORE
 from tempscale.files import check_can_be_made, check_new_folder, new_folder, replacing, write_table
 from tempscale.texts.files import read_table
 
@@ -74,14 +77,26 @@ def advise(
     different queries with their documents, since fewer cannot tell a remedy from chance, and better some hundreds.
     """
     tried = _remedies(remedies)
-    for option, folder, check in (("--out", out, check_can_be_made), ("--save", save, check_new_folder)):
+    for option, folder, check in (("--out", out, _check_out), ("--save", save, check_new_folder)):
         try:
             if folder is not None:
                 check(folder)
         except ValueError as error:
             wrong_argument(f"{option}: {error}")
+    if out is not None and save is not None and out.absolute() == save.absolute():
+        wrong_argument(f"--out and --save are both {out}: name a folder of its own for the model")
     if vectors is not None:
-        given = {"MODEL": model, "PAIRS": pairs, "--documents": documents, "--device": device}
+        given = {
+            "MODEL": model,
+            "PAIRS": pairs,
+            "--documents": documents,
+            "--query-column": query_column,
+            "--document-column": document_column,
+            "--relevance-column": relevance_column,
+            "--encoding": encoding,
+            "--max-seq-length": max_seq_length,
+            "--device": device,
+        }
         for name, value in given.items():
             if value is not None:
                 wrong_argument(f"{name} {value!r} is not for --vectors, which are embedded already: leave it out")
@@ -92,6 +107,13 @@ def advise(
     return _from_texts(
         model, pairs, documents, columns, encoding, tried, out, save, max_seq_length=max_seq_length, device=device
     )
+
+
+def _check_out(out: Path) -> None:
+    """Raise ValueError for a folder that holds other things than what was measured before."""
+    check_can_be_made(out)
+    if out.is_dir() and any(out.iterdir()) and not (out / STORE).exists():
+        raise ValueError(f"{out} is not empty and holds no results to go on with: name a new folder")
 
 
 def _remedies(text: str | None) -> "list[Remedy] | None":
@@ -122,6 +144,12 @@ def _from_texts(
 
     with exit_on_user_error(), warnings_on_stderr():
         if _without_pairs(pairs, columns, encoding):
+            given = {"--documents": documents, "--remedies": tried, "--out": out, "--save": save}
+            for option, value in given.items():
+                if value is not None:
+                    wrong_argument(
+                        f"{option} is for pairs, and {pairs} holds texts alone: give it the columns query and document"
+                    )
             _say_without_pairs(model, pairs, columns, encoding, **options)
             return
         file = PairFile(pairs, documents=documents, encoding=encoding, **columns)
@@ -150,7 +178,7 @@ def _without_pairs(pairs: str, columns: dict[str, str | None], encoding: str | N
     if pairs == "-" or columns["query"] is not None:
         return False
     names = read_table(pairs, encoding=encoding, plain=True).names
-    return "query" not in names and ((columns["document"] or "document") in names or len(names) == 1)
+    return len(names) == 1 or ("query" not in names and columns["document"] in names)
 
 
 def _say_without_pairs(
@@ -169,7 +197,8 @@ def _say_without_pairs(
         wrong_argument(f"PAIRS: {file} holds no text")
     typer.echo(
         "Nothing can be chosen: which remedy helps is known only from queries with the documents that answer them, and "
-        f"{file} has no column of queries. 40 pairs are enough to begin with: tempscale advise {model} pairs.csv, with the "
+        f"{file} has no queries (--query-column names theirs). 40 pairs are enough to begin with: "
+        f"tempscale advise {model} pairs.csv, with the "
         "columns query and document."
     )
     loaded = load_model(model, **options)
@@ -185,20 +214,22 @@ def _from_vectors(vectors: Path, tried: "list[Remedy] | None", out: Path | None,
     import numpy as np
 
     from tempscale.advice.advise import advise_vectors
-    from tempscale.embeddings.sides import PerSide
+    from tempscale.embeddings.sides import PerSide, as_array, unit_again
     from tempscale.evaluation.identity import command_line, versions
 
     with exit_on_user_error(), warnings_on_stderr():
         try:
             with np.load(vectors) as opened:
                 arrays = {name: opened[name] for name in opened.files}
-        except (ValueError, EOFError, AttributeError) as error:
+        except OSError as error:
+            said = error.strerror or "it is no file of arrays; expected .npz, as numpy.savez writes it"
+            raise ValueError(f"cannot read {vectors}: {said}") from error
+        except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{vectors} is no file of arrays: expected .npz, as numpy.savez writes it") from error
         for name in ("queries", "documents"):
             if name not in arrays:
                 raise ValueError(f"{vectors} has no array {name!r}, only {', '.join(arrays) or 'none'}")
-        relevant = arrays["relevant"].tolist() if "relevant" in arrays else None
-        found = advise_vectors(arrays["queries"], arrays["documents"], relevant, remedies=tried)
+        found = advise_vectors(arrays["queries"], arrays["documents"], arrays.get("relevant"), remedies=tried)
         _print(found)
         if out is not None:
             packages = ", ".join(f"{package} {number}" for package, number in versions().items())
@@ -208,11 +239,13 @@ def _from_vectors(vectors: Path, tried: "list[Remedy] | None", out: Path | None,
         if found.recommended is None or found.recommended.vectors is None:
             typer.echo(f"{save} is not written: there is nothing to recommend", err=True)
             return
-        sides = PerSide(found.recommended.vectors).fit(queries=arrays["queries"], documents=arrays["documents"])
+        unit = {name: unit_again(as_array(arrays[name])) for name in ("queries", "documents")}  # as it was measured
+        sides = PerSide(found.recommended.vectors).fit(**unit)
         with new_folder(save) as folder:
             sides.save(folder / "remedy.npz")
         typer.echo(
-            f"Wrote {save / 'remedy.npz'}: new queries become x @ query_weight.T + query_bias, documents likewise",
+            f"Wrote {save / 'remedy.npz'}: a query x of length one becomes x @ query_weight.T + query_bias, at length one "
+            "again, and documents likewise",
             err=True,
         )
 

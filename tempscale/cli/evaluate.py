@@ -53,7 +53,8 @@ def evaluate(
         str,
         typer.Option(
             help="What else is done against length: none, pieces(128), project, pieces(128)+project, centre, whiten(64), "
-            "all_but_the_top(3), 'temperature(0.9, layers=last:3)'; with commas between them, each at each temperature."
+            "all_but_the_top(3), 'temperature(0.9, layers=last:3)'; each at each "
+            "temperature, or at its own."
         ),
     ] = "none",
     layers: Annotated[

@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 VERSIONED = ("tempscale", "torch", "transformers", "sentence-transformers", "tokenizers", "mteb", "datasets", "numpy")
 
 
+def transformer_of(model: "SentenceTransformer") -> Any:
+    """Return the transformer of a model, the first one where it has several, as with a temperature on one side."""
+    return next(module for module in model.modules() if hasattr(getattr(module, "config", None), "to_dict"))
+
+
 def model_name(model: "SentenceTransformer") -> str:
     """Return the name or path that a model was loaded from."""
-    return str(getattr(model[0].auto_model.config, "_name_or_path", "") or type(model[0].auto_model).__name__)
+    return str(getattr(transformer_of(model).config, "_name_or_path", "") or type(transformer_of(model)).__name__)
 
 
 def prompts_of(model: "SentenceTransformer", name: str) -> dict[str, str]:
@@ -41,7 +46,7 @@ def model_hash(model: "SentenceTransformer", prompts: dict[str, str]) -> str:
     for name, value in sorted(model.state_dict().items()):
         total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    config = model[0].auto_model.config.to_dict()
+    config = transformer_of(model).config.to_dict()
     for key in ("_name_or_path", "transformers_version"):
         config.pop(key, None)
     modules = [type(model[0]).__name__, *((type(one).__name__, _config(one)) for one in list(model)[1:])]
@@ -95,7 +100,7 @@ def provenance(name: str, model: Any, texts: Sequence[str]) -> dict[str, str]:
         The command line, the model with a hash of its weights (of the file, or the hub's commit), its dtype, device and
         max_seq_length, the texts' number and hash, and the versions of the packages.
     """
-    transformer = model[0].auto_model
+    transformer = transformer_of(model)
     parameter = next(transformer.parameters())
     return {
         "command": command_line(),

@@ -92,7 +92,7 @@ def test_evidence_without_pairs(found, pairs):
     assert evidence.cut(queries) == 0
     said = evidence.sentences()
     assert (
-        f"{100 * share:.2g} % are longer than the 64 tokens that the model reads, and the rest of those is not read"
+        f"{100 * share:.3g} % are longer than the 64 tokens that the model reads, and the rest of those is not read"
         in said[1]
     )
     assert said[0].endswith("none is longer than the 64 tokens that the model reads.")
@@ -130,7 +130,7 @@ def test_without_a_gain_nothing_is_recommended():
     found = advise_vectors(queries, documents, remedies=["centre"])
     assert found.recommended is None
     assert found.sentences()[0].startswith("Nothing to recommend: ")
-    assert found.sentences()[1] == "A step on vectors: nothing we could see."
+    assert found.sentences()[1].startswith("A step on vectors: nothing we could see (at best ")
     assert "200 queries cannot tell smaller gains" in found.sentences()[-1]
 
 
@@ -188,7 +188,13 @@ def test_what_cannot_be_is_refused(model, pairs, arguments, message, tmp_path):
         (np.ones(50), np.ones((50, 3)), None, {}, r"queries: expected vectors of shape \(n, d\), not \(50,\)"),
         (np.ones((50, 3)), np.zeros((50, 3)), None, {}, "documents: row 0 is zero or not finite"),
         (np.ones((39, 3)), np.ones((39, 3)), None, {}, "39 queries with a relevant document: expected at least 40"),
-        (np.ones((50, 3)), np.ones((50, 3)), [(0, 50)], {}, r"relevant rows \(0, 50\): expected a row of 50 queries"),
+        (
+            np.ones((50, 3)),
+            np.ones((50, 3)),
+            [(0, 50)],
+            {},
+            "relevant rows 0 and 50: expected those of one of 50 queries",
+        ),
         (
             np.ones((50, 3)),
             np.ones((50, 3)),
