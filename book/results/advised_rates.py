@@ -34,8 +34,8 @@ def cell(table: pd.DataFrame, remedies: list[str], pairs: int, planted: str | No
     """Return a row of the results."""
     gain = np.array([[GAIN * (remedy == planted)] for remedy in remedies])
     found = [
-        choose(np.zeros(pairs), change + gain, clusters=clusters, resamples=RESAMPLES)
-        for change, clusters in null_sets(table, remedies, pairs)
+        choose(np.zeros(pairs), change + gain, clusters=clusters, resamples=RESAMPLES, seed=seed)
+        for seed, (change, clusters) in enumerate(null_sets(table, remedies, pairs))
     ]
     chosen = [remedies[choice.chosen] for choice in found if choice.chosen is not None]
     share = len(chosen) / SETS

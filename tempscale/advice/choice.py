@@ -5,9 +5,10 @@ The best of many remedies looks good on the pairs that chose it even where none 
 random halves. The estimate is the mean gain of what was chosen, among those who did not choose it.
 
 Remedies differ in how much they move: a temperature changes the ranking of one query in ten, and reading texts in pieces
-that of every other query. So a half chooses by the mean difference over its standard error, and the test sums up the same
-ratio in the half that judges: measured by the mean, the noise of the pieces would drown a sure gain by the temperature. The
-gain itself is a mean, because that is what will be had.
+that of every other query. So a half chooses by the mean difference over its standard error, t, and the test sums up the t of
+the half that judges: measured by the mean, the noise of the pieces would drown a sure gain by the temperature. Only among
+remedies that are clear gains, of more than 2 standard errors, a half asks for the largest, and chooses by the mean minus 2
+standard errors. The gain itself is a mean, because that is what will be had.
 
 The choice is repeated in every resample, for the randomisation test as for the bootstrap interval; with the choices held
 fixed, both would be far too sure (`tempscale.comparison.held_out` does the same with tasks). In a bootstrap sample all
@@ -25,6 +26,8 @@ from tempscale.statistics.intervals import Floats, Interval, confidence_of_each
 from tempscale.statistics.paired import bootstrap_weights, signs
 
 _EQUAL = 1e-9  # two scores of a query, or two candidates of a half, that differ by no more are equal
+
+_CLEAR = 2.0  # standard errors of a gain from which on its size counts, and no longer how sure it is
 
 
 class Choice(NamedTuple):
@@ -124,8 +127,9 @@ def choose(
     gained = float(observed.gain[0] / n)
     # Where nothing helps, the halves can choose worse than nearly all samples do.
     gain = Interval(gained, min(low, gained), max(high, gained))
-    evidence = sums.sum(axis=0) * _inverse_root(squares.sum(axis=0), squares.sum(axis=0))
-    best = int(evidence.argmax()) if evidence.max() > _EQUAL else None
+    total = sums.sum(axis=0)
+    merit = _merit(total, total * _inverse_root(squares.sum(axis=0), squares.sum(axis=0)))
+    best = int(merit.argmax()) if merit.max() > _EQUAL else None
     return Choice(
         chosen=best if p <= tails[0] and gain.low > 0 else None,
         best=best,
@@ -204,12 +208,18 @@ def judged(sums: Floats, squares: Floats) -> Judged:
     """
     t = sums * _inverse_root(squares, squares.sum(axis=0))
     gain, evidence = np.zeros((2, sums.shape[1], sums.shape[3]))
-    for choosing, judging, differences in zip(t, t[::-1], sums[::-1], strict=True):
-        chosen = choosing >= np.maximum(choosing.max(axis=1, keepdims=True) - _EQUAL, _EQUAL)
+    for merit, judging, differences in zip(_merit(sums, t), t[::-1], sums[::-1], strict=True):
+        chosen = merit >= np.maximum(merit.max(axis=1, keepdims=True) - _EQUAL, _EQUAL)
         number = np.maximum(chosen.sum(axis=1), 1)
         gain += (chosen * differences).sum(axis=1) / number
         evidence += (chosen * judging).sum(axis=1) / number
     return Judged(gain.mean(axis=1), evidence.mean(axis=1))
+
+
+def _merit(sums: Floats, t: Floats) -> Floats:
+    """Return what a half chooses by: t, and among remedies with t > 2, before all others, the sum minus 2 standard errors."""
+    merit: Floats = np.minimum(t, _CLEAR) + sums * (1 - _CLEAR / np.maximum(t, _CLEAR))
+    return merit
 
 
 def _inverse_root(squares: Floats, scale: Floats) -> Floats:

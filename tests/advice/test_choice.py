@@ -17,7 +17,8 @@ def halves_slowly(values, counts, half):
 def judged_slowly(choosing, judging):
     """Return gain and evidence of one choice: each half is its sums and its sums of squares, by remedy."""
     t = [a / np.sqrt(b) if b > 0 else 0.0 for a, b in zip(*choosing, strict=True)]
-    best = [k for k, value in enumerate(t) if value > 0 and np.isclose(value, max(t))]
+    merit = [a - 2 * np.sqrt(b) for a, b in zip(*choosing, strict=True)] if max(t) > 2 else t
+    best = [k for k, value in enumerate(merit) if value > 0 and np.isclose(value, max(merit))]
     gains = [judging[0][k] for k in best] or [0.0]
     evidence = [judging[0][k] / np.sqrt(judging[1][k]) if judging[1][k] > 0 else 0.0 for k in best] or [0.0]
     return np.array([np.mean(gains), np.mean(evidence)])
@@ -33,7 +34,7 @@ def remedies_that_do_nothing(rng, n, k=6, sets=1):
 
 def test_flipped_halves_by_a_plain_loop():
     rng = np.random.default_rng(0)
-    values, first = rng.standard_t(3, size=(11, 4)) * [0, 1, 1, 5], rng.random((7, 11)) < 0.5
+    values, first = rng.standard_t(3, size=(11, 4)) * [0, 1, 1, 5] + [0, 1, 0, 5], rng.random((7, 11)) < 0.5
     (flips,) = signs(11, 60, rng)
     ours = judged(in_halves(flips, values, first), in_halves(np.ones((1, 11)), values**2, first))
     for flip, gain, evidence in zip(flips, *ours, strict=True):
@@ -46,7 +47,7 @@ def test_flipped_halves_by_a_plain_loop():
 
 def test_drawn_halves_by_a_plain_loop():
     rng = np.random.default_rng(1)
-    values, sizes = rng.standard_t(3, size=(11, 4)) * [0, 1, 1, 5], rng.integers(1, 4, size=11)
+    values, sizes = rng.standard_t(3, size=(11, 4)) * [0, 1, 1, 5] + [0, 1, 0, 5], rng.integers(1, 4, size=11)
     first = rng.permuted(np.tile(np.arange(11) < 5, (7, 1)), axis=1)
     (drawn,) = bootstrap_weights(11, 60, rng)
     ours = judged(in_moved_halves(drawn, values, sizes, first), in_halves(drawn, values**2, first))
@@ -115,6 +116,17 @@ def test_a_gain_is_found_and_named_beside_a_remedy_that_is_far_louder(planted):
     assert np.mean([choice.chosen == planted for choice in found]) > 0.8
     gain = np.mean([choice.each.estimate[planted] for choice in found])
     assert 0.6 * gain < np.median([choice.gain.estimate for choice in found]) < gain
+
+
+def test_of_two_clear_gains_the_larger_is_chosen():
+    rng = np.random.default_rng(9)
+    sure, large = rng.normal([[0.02], [0.2]], [[0.02], [0.4]], size=(2, 200))
+    assert sure.mean() / sure.std() > 1.5 * large.mean() / large.std()
+    both = choose(np.zeros(200), [sure, large])
+    assert (both.chosen, both.best) == (1, 1)
+    assert both.gain.low > 0.1
+    # With fewer pairs only one of them is clear.
+    assert choose(np.zeros(10), [sure[:10], large[:10]]).chosen == 0
 
 
 def test_the_interval_is_not_too_narrow():
