@@ -3,7 +3,7 @@
 SCORES is a table of nDCG@10 with the columns data, query, cluster, none (without a remedy) and one column for each remedy.
 A set of 40, 100 or 300 queries is drawn by clusters with replacement, the last cluster cut off at that number. The signs of
 its differences are flipped at random, for all remedies together and by cluster: none helps. Or, with 300 queries, one is
-planted to: 3 points are added to all its differences. OUT gets rates.csv, a row a cell: data, pairs, kind (null or planted),
+planted to: 3 points are added to all its differences. OUT gets rates.csv, a row a cell: data, pairs, kind (flipped or planted),
 planted, sets, rejected (share of the sets where the randomisation test alone finds something), recommended (how many),
 share, standard_error and named (how many name the planted remedy).
 """
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from tempscale.advice.choice import choose
+from tempscale.files import write_table
 
 SETS, GAIN, PAIRS, RESAMPLES = 500, 0.03, (40, 100, 300), 1000
 
@@ -41,7 +42,7 @@ def cell(table: pd.DataFrame, remedies: list[str], pairs: int, planted: str | No
     share = len(chosen) / SETS
     return {
         "pairs": pairs,
-        "kind": "planted" if planted else "null",
+        "kind": "planted" if planted else "flipped",
         "planted": planted,
         "sets": SETS,
         "rejected": np.mean([choice.p <= 0.05 for choice in found]),
@@ -61,4 +62,6 @@ for data, table in pd.read_csv(scores, comment="#").groupby("data", sort=False):
             rows.append({"data": data, **cell(table, remedies, pairs, planted)})
             print(*rows[-1].values(), flush=True)
 out.mkdir(parents=True, exist_ok=True)
-pd.DataFrame(rows).to_csv(out / "rates.csv", index=False)
+write_table(
+    pd.DataFrame(rows), out / "rates.csv", {"command": f"advised_rates.py {scores} {out}", "resamples": str(RESAMPLES)}
+)

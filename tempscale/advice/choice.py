@@ -217,7 +217,7 @@ def judged(sums: Floats, squares: Floats) -> Judged:
 
 
 def _merit(sums: Floats, t: Floats) -> Floats:
-    """Return what a half chooses by: t, and among remedies with t > 2, before all others, the sum minus 2 standard errors."""
+    """Return what a half chooses by: t, and where that is above 2, before all others, the sum minus 2 standard errors."""
     merit: Floats = np.minimum(t, _CLEAR) + sums * (1 - _CLEAR / np.maximum(t, _CLEAR))
     return merit
 
