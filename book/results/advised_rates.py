@@ -3,9 +3,9 @@
 SCORES is a table of nDCG@10 with the columns data, query, cluster, none (without a remedy) and one column for each remedy.
 A set of 40, 100 or 300 queries is drawn by clusters with replacement, the last cluster cut off at that number. The signs of
 its differences are flipped at random, for all remedies together and by cluster: none helps. Or, with 300 queries, one is
-planted to: 3 points are added to all its differences. OUT gets rates.csv, a row a cell: data, pairs, kind (flipped or planted),
-planted, sets, rejected (share of the sets where the randomisation test alone finds something), recommended (how many),
-share, standard_error and named (how many name the planted remedy).
+planted to: 3 points are added to all its differences. OUT gets rates.csv, a row a cell: data, pairs, kind (flipped or
+planted), planted, sets, rejected (share of the sets where the randomisation test alone finds something), recommended (how
+many), share, standard_error and named (how many name the planted remedy).
 """
 
 import sys
