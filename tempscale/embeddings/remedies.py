@@ -51,7 +51,7 @@ class Remedy(Reading):
 
     @property
     def besides(self) -> str:
-        """The label of what is done besides a temperature, "" for nothing: the column `remedy` of results."""
+        """The label of what is done besides a temperature, the column `remedy` of results; "" for nothing."""
         return "+".join(str(step) for step in (self.pieces, self.vectors) if step is not None)
 
     def __eq__(self, other: object) -> bool:
