@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -100,13 +100,33 @@ def _no_progress_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def transformer_of(model: "SentenceTransformer") -> Any:
+    """Return the transformer of a model: that of its first module, or the first one behind routes or inside of pieces.
+
+    Raises:
+        ValueError: a model without one.
+
+    >>> type(transformer_of(load_model("minilm"))).__name__
+    'BertModel'
+    """
+    from transformers import PreTrainedModel
+
+    first = getattr(model[0], "auto_model", None)
+    if first is not None:
+        return first
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            return module
+    raise ValueError(f"{type(model).__name__} holds no model of transformers: use one that does")
+
+
 def max_positions(model: "SentenceTransformer") -> int | None:
     """Return how many tokens the model has positions for, special tokens included, or None if it sets no limit.
 
     >>> max_positions(load_model("minilm"))
     512
     """
-    positions = getattr(model[0].auto_model.config, "max_position_embeddings", None)
+    positions = getattr(transformer_of(model).config, "max_position_embeddings", None)
     return None if positions is None else int(positions) - position_offset(model)
 
 
@@ -116,7 +136,7 @@ def position_offset(model: "SentenceTransformer") -> int:
     >>> position_offset(load_model("minilm"))
     0
     """
-    table = getattr(getattr(model[0].auto_model, "embeddings", None), "position_embeddings", None)
+    table = getattr(getattr(transformer_of(model), "embeddings", None), "position_embeddings", None)
     padding_idx = getattr(table, "padding_idx", None)
     return 0 if padding_idx is None else int(padding_idx) + 1
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tempscale.advice.choice import Choice, choose
-from tempscale.advice.evidence import Evidence, Side, look, seconds_needed, tokens_read
-from tempscale.advice.ranking import ndcg, sharing
-from tempscale.advice.words import cost, in_words, kind_of_step, points
+from tempscale.advice.evidence import Costs, Evidence, look
+from tempscale.advice.ranking import ndcg
+from tempscale.advice.words import in_words, kind_of_step, points
 from tempscale.embeddings.geometry import Float
 from tempscale.embeddings.remedies import Remedy, as_remedy, read_remedy
 from tempscale.embeddings.sides import CrossFitted, as_array, unit_again
@@ -20,9 +20,10 @@ from tempscale.encoding.encoder import Encoder
 from tempscale.encoding.reading import LEAST
 from tempscale.evaluation.evaluate import evaluate
 from tempscale.evaluation.identity import model_name, prompts_of
-from tempscale.evaluation.pair_files import read_pair_file
+from tempscale.evaluation.progress import duration
 from tempscale.evaluation.store import Store
 from tempscale.models import load_model
+from tempscale.statistics.clusters import sharing
 from tempscale.statistics.intervals import Floats
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Advice:
             if self.choice.chosen not in columns:
                 helps = "helps, too" if self.recommended else "perhaps"
                 said.append(f"{kind}: {_seen(each.low[columns], each.high[columns], each.estimate[columns], helps)}.")
-        n, errors = len(self.scores), _FOUND * self._errors()
+        n, errors = len(self.scores), _FOUND * self.choice.error
         groups = f" in {self.choice.clusters} groups that share documents" if self.choice.clusters < n else ""
         ends = dict.fromkeys(points(error, "") for error in (errors[errors > 0].min(initial=np.inf), errors.max()))
         if errors.max() > 0:
@@ -99,14 +100,6 @@ class Advice:
         else:
             said.append(f"No remedy changes the score of any of the {n} queries.")
         return said
-
-    def _errors(self) -> Floats:
-        """Return the standard error of each remedy's difference, over groups of queries."""
-        labels = [str(remedy) for remedy in self.remedies]
-        change = self.scores[labels].sub(self.scores["none"], axis=0)
-        sums = change.sub(change.mean(), axis=1).groupby(self.scores.cluster).sum()
-        errors: Floats = np.sqrt((sums**2).sum().to_numpy()) / len(change)
-        return errors
 
 
 def _seen(low: Floats, high: Floats, difference: Floats, helps: str) -> str:
@@ -192,11 +185,11 @@ def advise(
     standard = standard_remedies(loaded, max(int(side.tokens.max()) for side in evidence.sides))
     tried = _possible(loaded, standard, notes) if remedies is None else _named(remedies)
     settings = [Remedy(), *tried]
-    costs = [_costs(loaded, evidence, remedy) for remedy in tried]
-    seconds = seconds_needed(loaded, evidence, settings)
+    costs = Costs(loaded, evidence)
+    of_remedies = [costs.of(remedy) for remedy in tried]
     say(
-        f"{len(settings)} settings on {len(queries)} queries and {len(corpus)} documents: about {seconds:.0f} s of reading "
-        "on this machine"
+        f"{len(settings)} settings on {len(queries)} queries and {len(corpus)} documents: about "
+        f"{duration(costs.seconds(settings))} of reading on this machine"
     )
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
@@ -221,7 +214,7 @@ def advise(
     order = [place[name] for name in queries]
     clusters = [items[0].column("cluster")[k] for k in order]
     scores = {str(remedy): table.scores[order] for remedy, table in zip(settings, items, strict=True)}
-    return _advice(tried, [*queries.values()], clusters, scores, costs, evidence, notes)
+    return _advice(tried, [*queries.values()], clusters, scores, of_remedies, evidence, notes)
 
 
 def advise_vectors(
@@ -238,9 +231,8 @@ def advise_vectors(
     Args:
         queries: (n, d) embeddings of at least 40 queries, NumPy or torch.
         documents: (m, d) embeddings of documents.
-        relevant: rows of a query and of a document that belong together, and if there is a third number its grade; 0 is not
-            relevant.
-            By default query k belongs to document k.
+        relevant: rows of a query and of a document that belong together, and if there is a third number its grade, of which
+            0 is not relevant. By default query k belongs to document k.
         remedies: `Remedy` objects or labels with steps on vectors; by default centre and project.
 
     Raises:
@@ -308,11 +300,12 @@ def _task(pairs: Any, documents: Iterable[str]) -> Any:
     more = list(documents)
     if not isinstance(pairs, (str, Path)):
         return PairRetrieval(pairs, documents=more, name="pairs", origin="pairs")
-    options = getattr(pairs, "options", {})
+    task = read_pairs(pairs, **getattr(pairs, "options", {}))
     if not more:
-        return read_pairs(pairs, **options)
-    found = read_pair_file(pairs, **options)
-    return PairRetrieval(found.pairs, documents=[*found.documents, *more], name=Path(pairs).stem, origin=str(pairs))
+        return task
+    return PairRetrieval(
+        task.pairs, documents=[*task.documents, *more], name=task.metadata.name, origin=(task.origin, tuple(more))
+    )
 
 
 def _named(remedies: Iterable[Remedy | str]) -> list[Remedy]:
@@ -335,19 +328,6 @@ def _possible(model: "SentenceTransformer", remedies: Sequence[Remedy], notes: l
         finally:
             encoder.close()
     return found
-
-
-def _costs(model: "SentenceTransformer", evidence: Evidence, remedy: Remedy) -> tuple[str, str]:
-    """Return what a remedy costs more at query and at index time."""
-
-    def more(side: Side) -> str:
-        whole, _ = tokens_read(model, evidence, side, None)
-        read, pieces = tokens_read(model, evidence, side, remedy.pieces)
-        several = remedy.pieces is not None and remedy.pieces.pool != "mean" and side.name == "documents"
-        return cost(read / whole, pieces if several else 1.0)
-
-    queries, documents = map(more, evidence.sides)
-    return queries, documents
 
 
 def _vectors(name: str, given: Any) -> Float:

@@ -40,6 +40,7 @@ class Choice(NamedTuple):
         p: one-sided p-value of the randomisation test, at least 1 / (resamples + 1): how often halves would choose as well,
             for the halves that judge, if no remedy changed anything.
         each: (k,) mean difference of each remedy, with intervals that hold for all k together.
+        error: (k,) its standard error, over clusters.
         better: (k,) share of the queries that a remedy scores higher than the baseline, by more than 1e-9.
         worse: (k,) share of the queries that it scores lower.
         clusters: number of clusters, which are the independent draws.
@@ -50,6 +51,7 @@ class Choice(NamedTuple):
     gain: Interval
     p: float
     each: Interval
+    error: Floats
     better: Floats
     worse: Floats
     clusters: int
@@ -136,6 +138,7 @@ def choose(
         gain=gain,
         p=p,
         each=_simultaneous(sums, sizes, confidence, resamples, rng),
+        error=_mean_and_error(once, sums, sizes)[1][0],
         better=(change > 0).mean(axis=0),
         worse=(change < 0).mean(axis=0),
         clusters=c,

@@ -3,14 +3,17 @@
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from tempscale.advice.words import cost
 from tempscale.embeddings.remedies import Remedy
+from tempscale.embeddings.sides import NAMES
 from tempscale.encoding.cutting import count_tokens, cut_texts
+from tempscale.encoding.pieces import most_pieces
 from tempscale.encoding.reading import Pieces
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ _SAMPLE = 64  # texts of a side that are embedded
 
 @dataclass(frozen=True)
 class Side:
-    """The texts of one side, and their lengths in tokens, with the prompt and special tokens."""
+    """The texts of one side, "query" or "document", and their lengths in tokens, with the prompt and special tokens."""
 
     name: str
     texts: Sequence[str]
@@ -54,7 +57,7 @@ class Evidence:
         found = []
         for side in self.sides:
             middle, longest = np.median(side.tokens), side.tokens.max()
-            said = f"{len(side.texts)} {side.name}, of {middle:.0f} tokens in the middle and {longest} at most"
+            said = f"{len(side.texts)} {NAMES[side.name]}, of {middle:.0f} tokens in the middle and {longest} at most"
             if self.cut(side):
                 said += f"; {100 * self.cut(side):.3g} % are longer than the {self.window} tokens that the model reads, and "
                 said += "the rest of those is not read"
@@ -85,10 +88,10 @@ def look(
     prompts = prompts or {}
     default = model.prompts.get(model.default_prompt_name or "", "")
     sides, means, spent, read = [], [], 0.0, 0
-    for name, key, texts in (("queries", "query", queries), ("documents", "document", documents)):
+    for name, texts in (("query", queries), ("document", documents)):
         if not texts:
             continue
-        prompt = prompts.get(key, default)
+        prompt = prompts.get(name, default)
         side = Side(name, texts, np.array(count_tokens(model, texts, prompt)), prompt)
         sides.append(side)
         chosen = random.Random(0).sample(range(len(texts)), min(_SAMPLE, len(texts)))
@@ -103,34 +106,57 @@ def look(
     return Evidence(tuple(sides), model.max_seq_length, cosine, spent / read)
 
 
-def tokens_read(
-    model: "SentenceTransformer", evidence: Evidence, side: Side, pieces: Pieces | None
-) -> tuple[int, float]:
-    """Return the tokens that a model reads of a side's texts, whole or in pieces, and the mean number of pieces."""
-    limit = evidence.window or int(side.tokens.max())
-    if pieces is None:
-        return int(np.minimum(side.tokens, limit).sum()), 1.0
-    if pieces.late:
-        read = np.minimum(side.tokens, limit)
-        numbers = np.maximum(1, np.ceil((read - pieces.overlap) / (pieces.tokens - pieces.overlap)))
-        return int(read.sum()), float(numbers.mean())
-    cut = cut_texts(model, side.texts, side.tokens.tolist(), pieces.tokens, pieces.overlap, side.prompt)
-    return sum(cut.tokens), float(np.mean(cut.numbers))
+class Costs:
+    """What remedies cost on given texts; the texts are cut into each kind of pieces once.
+
+    Args:
+        model: embedding model.
+        evidence: what was seen of it and the texts.
+    """
+
+    def __init__(self, model: "SentenceTransformer", evidence: Evidence) -> None:
+        self._model, self._evidence = model, evidence
+        self._known: dict[tuple[str, Pieces | None], tuple[int, float]] = {}
+
+    def of(self, remedy: Remedy) -> tuple[str, str]:
+        """Return what a remedy costs more at query and at index time, in words."""
+        queries, documents = (self._more(side, remedy.pieces) for side in self._evidence.sides)
+        return queries, documents
+
+    def _more(self, side: Side, pieces: Pieces | None) -> str:
+        whole, _ = self.read(side, None)
+        read, number = self.read(side, pieces)
+        several = pieces is not None and pieces.pool != "mean" and side.name == "document"
+        return cost(read / whole, number if several else 1.0)
+
+    def seconds(self, remedies: Sequence[Remedy]) -> float:
+        """Return about how long the model takes for all remedies; those that read alike share what was read."""
+        different = {
+            (side.name, _kind(remedy.pieces), (remedy if remedy.side in ("both", side.name) else Remedy()).labels())
+            for remedy in remedies
+            for side in self._evidence.sides
+        }
+        sides = {side.name: side for side in self._evidence.sides}
+        return sum(self.read(sides[name], pieces)[0] for name, pieces, _ in different) * self._evidence.seconds
+
+    def read(self, side: Side, pieces: Pieces | None) -> tuple[int, float]:
+        """Return the tokens that the model reads of a side's texts, whole or in pieces, and the mean number of pieces."""
+        key = side.name, _kind(pieces)
+        if key not in self._known:
+            self._known[key] = self._read(side, pieces)
+        return self._known[key]
+
+    def _read(self, side: Side, pieces: Pieces | None) -> tuple[int, float]:
+        whole = np.minimum(side.tokens, self._evidence.window or side.tokens.max())
+        if pieces is None:
+            return int(whole.sum()), 1.0
+        if pieces.late:
+            return int(whole.sum()), float(np.mean([most_pieces(pieces, length) for length in whole.tolist()]))
+        lengths = side.tokens.tolist()
+        cut = cut_texts(self._model, side.texts, lengths, pieces.tokens, pieces.overlap, side.prompt)
+        return sum(cut.tokens), float(np.mean(cut.numbers))
 
 
-def seconds_needed(model: "SentenceTransformer", evidence: Evidence, remedies: Sequence[Remedy]) -> float:
-    """Return about how long the model takes for all remedies; those that read alike share what was read."""
-    read = set()
-    for remedy in remedies:
-        for side in evidence.sides:
-            plain = remedy.side not in ("both", {"queries": "query", "documents": "document"}[side.name])
-            pieces = (
-                None if remedy.pieces is None else (remedy.pieces.tokens, remedy.pieces.overlap, remedy.pieces.late)
-            )
-            read.add((side.name, pieces, ("1.0", "all", "both") if plain else remedy.labels()))
-    by_name = {side.name: side for side in evidence.sides}
-    total = sum(
-        tokens_read(model, evidence, by_name[name], pieces and Pieces(*pieces[:2], late=pieces[2]))[0]
-        for name, pieces, _ in read
-    )
-    return total * evidence.seconds
+def _kind(pieces: Pieces | None) -> Pieces | None:
+    """Return pieces as far as they are read, whatever becomes of them."""
+    return pieces and replace(pieces, pool="mean")

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from tempscale.statistics.intervals import Floats
 
@@ -38,19 +37,3 @@ def ndcg(queries: Floats, documents: Floats, relevant: Sequence[Mapping[int, flo
             ideal = np.sort(np.fromiter(grades.values(), dtype=np.float64))[::-1][:top]
             found[row] = gains @ discounts / (ideal @ discounts[: len(ideal)])
     return found
-
-
-def sharing(relevant: Sequence[Mapping[int, float]]) -> npt.NDArray[np.int64]:
-    """Return a label for each query, (n,): equal for those that share a relevant document, directly or through others.
-
-    >>> sharing([{0: 1}, {1: 1, 2: 1}, {2: 1}]).tolist()
-    [0, 1, 1]
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    edges = np.array([(row, len(relevant) + k) for row, grades in enumerate(relevant) for k in grades])
-    size = int(edges.max()) + 1
-    _, component = connected_components(coo_array((np.ones(len(edges)), edges.T), shape=(size, size)), directed=False)
-    labels: npt.NDArray[np.int64] = component[: len(relevant)].astype(np.int64)
-    return labels

@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tempscale.cli.shared import Encoding, exit_on_user_error, table_console, warnings_on_stderr, wrong_argument
+from tempscale.cli.shared import (
+    Device,
+    DocumentColumn,
+    Encoding,
+    MaxSeqLength,
+    MoreDocuments,
+    QueryColumn,
+    RelevanceColumn,
+    exit_on_user_error,
+    remedies_of,
+    rendered,
+    table_console,
+    warnings_on_stderr,
+    wrong_argument,
+)
 from tempscale.evaluation.store import FILE as STORE
 from tempscale.files import check_can_be_made, check_new_folder, new_folder, replacing, write_table
 from tempscale.texts.files import read_table
@@ -29,19 +43,10 @@ def advise(
             "With texts alone it says what can be said without pairs."
         ),
     ] = None,
-    documents: Annotated[
-        str | None, typer.Option(help="File of more documents to choose from, besides those of the pairs.")
-    ] = None,
-    query_column: Annotated[str | None, typer.Option(help="Column or key of the queries; query by default.")] = None,
-    document_column: Annotated[
-        str | None, typer.Option(help="Column or key of the documents; document by default.")
-    ] = None,
-    relevance_column: Annotated[
-        str | None,
-        typer.Option(
-            help="Column or key of grades, 0 (not relevant), 1, 2, ...; relevance by default, if there is one."
-        ),
-    ] = None,
+    documents: MoreDocuments = None,
+    query_column: QueryColumn = None,
+    document_column: DocumentColumn = None,
+    relevance_column: RelevanceColumn = None,
     encoding: Encoding = None,
     remedies: Annotated[
         str | None,
@@ -57,10 +62,8 @@ def advise(
             "(m, d). Unless query k belongs to document k, also relevant (p, 2): rows of a query and of a document."
         ),
     ] = None,
-    max_seq_length: Annotated[
-        int | None, typer.Option(help="Length in tokens at which texts are cut; else the model's.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one by default.")] = None,
+    max_seq_length: MaxSeqLength = None,
+    device: Device = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for report.html, the tables, and what was measured; call again with it to resume."),
@@ -76,7 +79,7 @@ def advise(
     common taken away from their vectors, a temperature. One half of the pairs chooses, the other judges, in turn. Needs 40
     different queries with their documents, since fewer cannot tell a remedy from chance, and better some hundreds.
     """
-    tried = _remedies(remedies)
+    tried = None if remedies is None else remedies_of(remedies)
     for option, folder, check in (("--out", out, _check_out), ("--save", save, check_new_folder)):
         try:
             if folder is not None:
@@ -114,15 +117,6 @@ def _check_out(out: Path) -> None:
     check_can_be_made(out)
     if out.is_dir() and any(out.iterdir()) and not (out / STORE).exists():
         raise ValueError(f"{out} is not empty and holds no results to go on with: name a new folder")
-
-
-def _remedies(text: str | None) -> "list[Remedy] | None":
-    from tempscale.embeddings.remedies import read_remedies
-
-    try:
-        return None if text is None else read_remedies(text)
-    except ValueError as error:
-        wrong_argument(f"--remedies: {error}")
 
 
 def _from_texts(
@@ -163,6 +157,8 @@ def _from_texts(
             **options,
         )
         _print(found)
+        if out is None and save is None:
+            return
         loaded = load_model(model, **options)
         loaded.prompts.update(prompts_of(loaded, model))
         assert found.evidence is not None
@@ -252,21 +248,13 @@ def _from_vectors(vectors: Path, tried: "list[Remedy] | None", out: Path | None,
 
 def _print(found: "Advice") -> None:
     """Print the answer, the table, and what else there is to say."""
-    from rich.markup import escape
-    from rich.table import Table
-
     from tempscale.advice.words import cells
 
     answer, *others = found.sentences()
     console = table_console()
     console.print(answer, markup=False, highlight=False, style="bold")
-    table = Table(title=f"nDCG@10, {len(found.scores)} queries; without a remedy {100 * found.baseline:.1f}")
-    rows = cells(found.table)
-    for number, heading in enumerate(rows):
-        table.add_column(str(heading), justify="left" if number < 3 else "right")
-    for row in rows.to_numpy():
-        table.add_row(*map(escape, row))
-    console.print(table)
+    title = f"nDCG@10, {len(found.scores)} queries; without a remedy {100 * found.baseline:.1f}"
+    console.print(rendered(cells(found.table), title, left=3))
     for sentence in [*others, *(found.evidence.sentences() if found.evidence else ()), *found.notes]:
         console.print(sentence, markup=False, highlight=False)
 
@@ -298,17 +286,15 @@ def _save(found: "Advice", model: "SentenceTransformer", queries: list[str], doc
         typer.echo(f"{save} is not written: there is nothing to recommend", err=True)
         return
     single = remedy if remedy.pieces is None else replace(remedy, pieces=replace(remedy.pieces, pool="mean"))
-    sides, texts = None, {}
-    if remedy.vectors is not None:
-        texts = {"queries": queries, "documents": documents}
-        before = apply(model, replace(single, vectors=None))
-        sides = PerSide(remedy.vectors).fit(
-            queries=before.encode_query(queries), documents=before.encode_document(documents)
-        )
-    made = apply(model, single, **texts)
+    made = apply(model, single, **({"queries": queries, "documents": documents} if remedy.vectors else {}))
     with new_folder(save) as folder:
         made.save_pretrained(str(folder))
         if single != remedy:
+            sides = None
+            if remedy.vectors is not None:
+                before = apply(model, replace(single, vectors=None))
+                embeddings = {"queries": before.encode_query(queries), "documents": before.encode_document(documents)}
+                sides = PerSide(remedy.vectors).fit(**embeddings)
             vectors, owner = piece_vectors(model, remedy, documents, sides=sides)
             np.savez(folder / "document_pieces.npz", vectors=vectors, document=owner)
             lines = (json.dumps({"document": text}, ensure_ascii=False) for text in documents)

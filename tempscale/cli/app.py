@@ -15,7 +15,7 @@ from tempscale.cli.shared import Commands, Model, exit_on_user_error, wrong_argu
 from tempscale.cli.spectrum import spectrum
 from tempscale.evaluation.identity import versions
 from tempscale.files import check_new_folder, new_folder
-from tempscale.models import load_model
+from tempscale.models import load_model, transformer_of
 from tempscale.patching.fold import fold as fold_weights
 from tempscale.patching.patch import patch
 from tempscale.patching.schedules import check_number
@@ -73,6 +73,6 @@ def fold(
             loaded.save_pretrained(str(folder))
         difference = np.abs(load_model(str(out)).encode(texts) - patched).max()
     typer.echo(
-        f"{out}: temperature {temperature!r} in {layers} layers of {type(loaded[0].auto_model).__name__}; "
+        f"{out}: temperature {temperature!r} in {layers} layers of {type(transformer_of(loaded)).__name__}; "
         f"loaded again, its embeddings differ from the patched model's by {difference:.1e} at most."
     )

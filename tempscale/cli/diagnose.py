@@ -12,6 +12,7 @@ from tempscale.cli.shared import (
     Texts,
     exit_on_user_error,
     given_texts,
+    rendered,
     schedules,
     table_console,
     wrong_argument,
@@ -19,7 +20,7 @@ from tempscale.cli.shared import (
 from tempscale.files import check_new_folder, new_folder
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 # The packages whose docstrings are read unless texts are given.
 _PACKAGES = ("numpy", "pandas", "scipy", "sklearn")
@@ -57,6 +58,7 @@ def diagnose(
     from tempscale.embeddings import diagnosis
     from tempscale.embeddings.diagnosis_page import changes_as_text, glossary, html, next_steps, verdict
     from tempscale.evaluation.identity import provenance
+    from tempscale.evaluation.progress import duration
     from tempscale.files import write_table
     from tempscale.models import load_model
 
@@ -70,7 +72,7 @@ def diagnose(
                 loaded,
                 found_texts,
                 taus,
-                estimate=lambda seconds: progress.console.print(f"About {_time(seconds)} on this machine"),
+                estimate=lambda seconds: progress.console.print(f"About {duration(max(seconds, 1))} on this machine"),
                 progress=lambda share: progress.update(task, completed=share),
             )
         console = table_console()
@@ -81,7 +83,7 @@ def diagnose(
         answer, *others = verdict(found)
         for sentence in (answer, *(f"Warning: {caution.sentence}" for caution in found.warnings), *others):
             say(sentence)
-        console.print(_rendered(changes_as_text(found.cut), f"The same {len(found.texts)} texts, cut"))
+        console.print(rendered(changes_as_text(found.cut), f"The same {len(found.texts)} texts, cut"))
         say(glossary(found))
         say("What to do next:")
         for step in next_steps(found, model):
@@ -97,24 +99,3 @@ def diagnose(
                     if table is not None:
                         write_table(table, folder / f"{name}.csv", about)
             typer.echo(f"Wrote {out / 'report.html'} and its data", err=True)
-
-
-def _time(seconds: float) -> str:
-    """Return an estimate for people.
-
-    >>> _time(0.2), _time(41.7), _time(200)
-    ('1 s', '42 s', '3 min')
-    """
-    return f"{max(seconds, 1):.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def _rendered(cells: "pd.DataFrame", title: str) -> Any:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(title))
-    for number, heading in enumerate(cells):
-        table.add_column(str(heading), justify="right" if number else "left")
-    for row in cells.to_numpy():
-        table.add_row(*map(escape, row))
-    return table

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tempscale.cli.shared import (
+    Device,
+    DocumentColumn,
+    MaxSeqLength,
     Model,
+    MoreDocuments,
+    QueryColumn,
+    RelevanceColumn,
     exit_on_user_error,
+    remedies_of,
     schedules,
     score,
     table_console,
@@ -69,26 +76,13 @@ def evaluate(
             "other tasks come from the hub.",
         ),
     ] = None,
-    query_column: Annotated[
-        str | None, typer.Option(help="Column or key of the queries in a file of your own; query by default.")
-    ] = None,
-    document_column: Annotated[
-        str | None, typer.Option(help="Column or key of the documents; document by default.")
-    ] = None,
-    relevance_column: Annotated[
-        str | None,
-        typer.Option(
-            help="Column or key of grades, 0 (not relevant), 1, 2, ...; relevance by default, if there is one."
-        ),
-    ] = None,
-    documents: Annotated[
-        str | None, typer.Option(help="File of more documents to choose from, besides those of your own file.")
-    ] = None,
+    query_column: QueryColumn = None,
+    document_column: DocumentColumn = None,
+    relevance_column: RelevanceColumn = None,
+    documents: MoreDocuments = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of your own files; found out by default.")] = None,
-    max_seq_length: Annotated[
-        int | None, typer.Option(help="Length in tokens at which texts are cut; else the model's.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one by default.")] = None,
+    max_seq_length: MaxSeqLength = None,
+    device: Device = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16; the checkpoint's by default.")
     ] = None,
@@ -103,7 +97,6 @@ def evaluate(
     twice: after an interruption the same command resumes, and two that run at once share the work. tempscale compare says
     which differences are real.
     """
-    from tempscale.embeddings.remedies import read_remedies
     from tempscale.evaluation.evaluate import PlanError
     from tempscale.evaluation.evaluate import evaluate as evaluate_tasks
     from tempscale.evaluation.identity import command_line
@@ -118,10 +111,7 @@ def evaluate(
         encoding=encoding,
     )
     taus = schedules(temperatures)
-    try:
-        steps = read_remedies(remedies)
-    except ValueError as error:
-        wrong_argument(f"--remedies: {error}")
+    steps = remedies_of(remedies)
     if address is not None and engine is not Engine.ray:
         wrong_argument(f"--address {address!r} is for --engine ray")
     with exit_on_user_error(), warnings_on_stderr():

@@ -14,12 +14,14 @@ import typer
 from typer.core import TyperGroup
 
 from tempscale.cli.schedule_parser import read_temperatures
+from tempscale.embeddings.remedies import Remedy, read_remedies
 from tempscale.evaluation.failures import EXPECTED, sentence, show_traceback
 from tempscale.patching.schedules import Schedule
 from tempscale.texts.docstrings import docstrings
 from tempscale.texts.files import read_texts
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
 Model = Annotated[str, typer.Argument(help="minilm, a hub id, or a local folder.")]
@@ -36,6 +38,19 @@ Column = Annotated[
 Encoding = Annotated[
     str | None, typer.Option(help="Encoding of the file; found out by default: UTF-8, UTF-16 or Windows-1252.")
 ]
+MoreDocuments = Annotated[
+    str | None, typer.Option(help="File of more documents to choose from, besides those of your own pairs.")
+]
+QueryColumn = Annotated[
+    str | None, typer.Option(help="Column or key of the queries in a file of your own; query by default.")
+]
+DocumentColumn = Annotated[str | None, typer.Option(help="Column or key of the documents; document by default.")]
+RelevanceColumn = Annotated[
+    str | None,
+    typer.Option(help="Column or key of grades, 0 (not relevant), 1, 2, ...; relevance by default, if there is one."),
+]
+MaxSeqLength = Annotated[int | None, typer.Option(help="Length in tokens at which texts are cut; else the model's.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; the best one by default.")]
 
 Value = TypeVar("Value", int, float)
 
@@ -127,6 +142,19 @@ def table_console() -> "Console":
     return Console(width=max(80, console.width) if console.is_terminal else 160)
 
 
+def rendered(cells: "pd.DataFrame", title: str, left: int = 1) -> Any:
+    """Return a table of text for a console, the first columns to the left and the others to the right."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title))
+    for number, heading in enumerate(cells):
+        table.add_column(str(heading), justify="left" if number < left else "right")
+    for row in cells.to_numpy():
+        table.add_row(*map(escape, row))
+    return table
+
+
 def score(value: float, sign: str = "") -> str:
     """Return a score for reading, which may be none.
 
@@ -162,6 +190,14 @@ def parse_numbers(option: str, given: str, kind: type[Value], check: Callable[[V
         except ValueError as error:
             wrong_argument(f"{option} {given!r}: {error}")
     return list(dict.fromkeys(found))
+
+
+def remedies_of(given: str) -> list[Remedy]:
+    """Return the different remedies of --remedies, or exit with status 2."""
+    try:
+        return read_remedies(given)
+    except ValueError as error:
+        wrong_argument(f"--remedies: {error}")
 
 
 def schedules(given: str) -> list[Schedule]:

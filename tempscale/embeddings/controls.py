@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tempscale.embeddings.geometry import Float
-from tempscale.models import max_positions, position_offset
+from tempscale.models import max_positions, position_offset, transformer_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -68,7 +68,7 @@ def random_weights(model: "SentenceTransformer", seed: int = 0) -> "SentenceTran
     True
     """
     untrained = copy.deepcopy(model)
-    transformer: Any = untrained[0].auto_model
+    transformer: Any = transformer_of(untrained)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         weights = type(transformer)(transformer.config).state_dict()
@@ -78,7 +78,7 @@ def random_weights(model: "SentenceTransformer", seed: int = 0) -> "SentenceTran
 
 def has_position_ids(model: "SentenceTransformer") -> bool:
     """Whether tokens can be put at chosen positions, as `embed_ids(..., first_position=...)` does."""
-    return "position_ids" in inspect.signature(model[0].auto_model.forward).parameters
+    return "position_ids" in inspect.signature(transformer_of(model).forward).parameters
 
 
 def embed_ids(
@@ -117,7 +117,7 @@ def embed_ids(
     if pooling not in get_args(Pooling):
         raise ValueError(f"unknown pooling {pooling!r}: expected 'model', 'mean' or 'cls'")
     if first_position and not has_position_ids(model):
-        raise ValueError(f"{type(model[0].auto_model).__name__} takes no position ids: leave out first_position")
+        raise ValueError(f"{type(transformer_of(model)).__name__} takes no position ids: leave out first_position")
     before, after = special_ids(model)
     longest = max(map(len, texts)) + len(before) + len(after)
     limit = max_positions(model)
@@ -154,7 +154,7 @@ def _forward(
 ) -> Float:
     from sentence_transformers.models import Normalize
 
-    transformer: Any = model[0].auto_model
+    transformer: Any = transformer_of(model)
     longest = max(map(len, batch))
     mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in batch], device=model.device)
     padding = model.tokenizer.pad_token_id or 0

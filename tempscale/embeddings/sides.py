@@ -71,7 +71,7 @@ class PerSide:
             try:
                 fitted[side] = alone.fit(x)
             except ValueError as error:
-                raise ValueError(f"{_NAMES[side]}: {error}") from error
+                raise ValueError(f"{NAMES[side]}: {error}") from error
         if isinstance(self.postprocessor, Whitening):
             together = copy.deepcopy(self.postprocessor)
             # So that the covariance of all rows is the mean of those of the sides.
@@ -98,9 +98,9 @@ class PerSide:
         """
         fitted = getattr(self, "fitted", {})
         if side not in fitted:
-            there = " and ".join(_NAMES[one] for one in fitted) or "nothing"
+            there = " and ".join(NAMES[one] for one in fitted) or "nothing"
             raise ValueError(
-                f"fitted on {there}, not on {_NAMES.get(side, repr(side))}: fit on embeddings of that side, too"
+                f"fitted on {there}, not on {NAMES.get(side, repr(side))}: fit on embeddings of that side, too"
             )
         x = as_array(embeddings)
         found = fitted[side].transform(x)
@@ -133,7 +133,7 @@ class PerSide:
         np.savez(Path(file), allow_pickle=False, **arrays)
 
 
-_NAMES: dict[Side, str] = {"query": "queries", "document": "documents", None: "texts"}
+NAMES: dict[Side, str] = {"query": "queries", "document": "documents", None: "texts"}
 
 
 class CrossFitted:

@@ -325,11 +325,6 @@ class InPieces(nn.Module):
         return self.model.tokenizer
 
     @property
-    def auto_model(self) -> Any:
-        """The transformer of the model that reads the pieces."""
-        return self.model[0].auto_model
-
-    @property
     def max_seq_length(self) -> int | None:
         """How many tokens the model reads at once, at least those of a piece."""
         limit: int | None = self.model.max_seq_length

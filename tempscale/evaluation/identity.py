@@ -13,18 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tempscale.encoding.prompts import prompts_for
-from tempscale.models import packaged_minilm
+from tempscale.models import packaged_minilm, transformer_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 # Packages that results depend on.
 VERSIONED = ("tempscale", "torch", "transformers", "sentence-transformers", "tokenizers", "mteb", "datasets", "numpy")
-
-
-def transformer_of(model: "SentenceTransformer") -> Any:
-    """Return the transformer of a model, the first one where it has several, as with a temperature on one side."""
-    return next(module for module in model.modules() if hasattr(getattr(module, "config", None), "to_dict"))
 
 
 def model_name(model: "SentenceTransformer") -> str:

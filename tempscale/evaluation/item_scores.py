@@ -10,6 +10,7 @@ import numpy as np
 
 from tempscale.encoding.encoder import Request
 from tempscale.evaluation.store import Item
+from tempscale.statistics.clusters import sharing
 
 # mteb rounds the scores of retrieval to five digits.
 ROUNDING = 1e-5
@@ -168,15 +169,7 @@ def _queries(caught: Caught, requests: list[Request], metric: str) -> list[Item]
 
 def _clusters(relevant: Mapping[str, Sequence[str]]) -> list[str]:
     """Return a label for each query: equal for those that share a relevant document, directly or through others."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    documents = {id_: n for n, id_ in enumerate(dict.fromkeys(id_ for wanted in relevant.values() for id_ in wanted))}
-    edges = [(n, len(relevant) + documents[id_]) for n, wanted in enumerate(relevant.values()) for id_ in wanted]
-    rows, columns = np.array(edges, dtype=np.int64).reshape(-1, 2).T
-    size = len(relevant) + len(documents)
-    _, component = connected_components(coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size)), False)
-    return [f"cluster {n}" for n in component[: len(relevant)]]
+    return [f"cluster {n}" for n in sharing(relevant.values())]
 
 
 def statistic_of(items: list[Item], main_score: float) -> Literal["mean", "spearman", "none"]:

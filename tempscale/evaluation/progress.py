@@ -49,7 +49,7 @@ class ProgressReport:
     def start(self, unit: Unit) -> None:
         """Say what is run now."""
         left = self.time_left()
-        self._bar.update(self._id, description=_name(unit) + (f", {_duration(left)} left" if left else ""))
+        self._bar.update(self._id, description=_name(unit) + (f", {duration(left)} left" if left else ""))
 
     def share(self, share: float) -> None:
         """Say how much of the present unit is done."""
@@ -59,7 +59,7 @@ class ProgressReport:
         """Say that another process runs what is left, of which this unit is the first, and how long its claim lasts."""
         self.say(
             f"{_name(unit)} is run by {other}; waiting for it, or until its claim runs out, which is in "
-            f"{_duration(seconds)} unless that process renews it"
+            f"{duration(seconds)} unless that process renews it"
         )
 
     def done(self, unit: Unit, measured: Measured) -> None:
@@ -68,7 +68,7 @@ class ProgressReport:
         self.advance(unit)
         score = measured.main_score
         said = f"{score:.5f}" if score == score else "not defined: NaN, as where all gold scores are equal"
-        self.say(f"{_name(unit)}: {measured.metric} {said} ({_duration(measured.seconds)})")
+        self.say(f"{_name(unit)}: {measured.metric} {said} ({duration(measured.seconds)})")
 
     def advance(self, unit: Unit) -> None:
         """Count a unit as done."""
@@ -121,10 +121,10 @@ def _name(unit: Unit) -> str:
     return f"{' '.join(where)} at {unit.setting.label}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a time for people.
 
-    >>> _duration(7.2), _duration(200), _duration(9000)
+    >>> duration(7.2), duration(200), duration(9000)
     ('7 s', '3 min', '2.5 h')
     """
     if seconds < 90:

@@ -154,10 +154,11 @@ def run_unit(session: Session, job: Job) -> tuple[Measured, list[Item]]:
 
     with _quiet():
         session.load(part)
-        encoder.begin(job.remedy)
-        if job.remedy.vectors is not None:
+        if job.remedy.vectors is None:
+            encoder.begin(job.remedy)
+        else:
             pool = _Texts()
-            encoder.transform = pool
+            encoder.begin(job.remedy, pool)
             run(part.fresh())
             encoder.begin(job.remedy, CrossFitted(job.remedy.vectors, pool.by_side()).transform)
         task = part.fresh()

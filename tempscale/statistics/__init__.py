@@ -1,5 +1,6 @@
 """Which differences are real: intervals, tests and corrections, with no knowledge of models or tasks.
 
 Start with `paired`: settings against a baseline on the same items, resampled together. It builds on `intervals`: the
-interval of a single statistic, Holm's correction, and how many items a difference needs.
+interval of a single statistic, Holm's correction, and how many items a difference needs. `clusters` says which items belong
+together.
 """

@@ -11,7 +11,7 @@ import tempscale
 from tempscale import advise, advise_vectors, read_remedy
 from tempscale.advice.advice_page import html
 from tempscale.advice.advise import standard_remedies
-from tempscale.advice.evidence import look, tokens_read
+from tempscale.advice.evidence import Costs, look
 from tempscale.advice.words import cost
 from tempscale.encoding.reading import Pieces
 
@@ -239,5 +239,5 @@ def test_late_pieces_cost_no_more_tokens(minilm):
     evidence = look(minilm, [], texts)
     (side,) = evidence.sides
     assert evidence.cosine is None
-    assert tokens_read(minilm, evidence, side, Pieces(64, late=True)) == (7 + 102 + 256, pytest.approx((1 + 2 + 4) / 3))
+    assert Costs(minilm, evidence).read(side, Pieces(64, late=True)) == (7 + 102 + 256, pytest.approx((1 + 2 + 4) / 3))
     assert read_remedy("pieces(64, late=True)").pieces == Pieces(64, late=True)

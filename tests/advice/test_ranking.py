@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 pytrec_eval = pytest.importorskip("pytrec_eval", reason="pytrec_eval is not installed: pip install 'tempscale[eval]'")
 
 from tempscale.advice import ranking  # noqa: E402
+from tempscale.statistics.clusters import sharing  # noqa: E402
 
 
 @given(st.integers(0, 10**6), st.integers(2, 40), st.integers(1, 12))
@@ -34,7 +35,7 @@ def test_blocks_make_no_difference(monkeypatch):
 
 
 def test_queries_that_share_documents_are_together():
-    labels = ranking.sharing([{0: 1}, {1: 1}, {2: 1, 0: 2}, {3: 1}, {1: 1}]).tolist()
+    labels = sharing([{0: 1}, {1: 1}, {2: 1, 0: 2}, {3: 1}, {1: 1}]).tolist()
     assert labels[0] == labels[2]
     assert labels[1] == labels[4]
     assert len(set(labels)) == 3
