@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What `tempscale advise` says on 300 pairs of docstrings and 300 of QMSum: `bash advise.sh DATA OUT`.
-# Two cores take half an hour, most of it for QMSum's long meetings; the simulation of advised_rates.py comes on top.
+# What `tempscale advise` says on 300 pairs of docstrings and 300 of QMSum, and how often it errs: `bash advise.sh DATA OUT`.
+# Two cores take half an hour, most of it for QMSum's long meetings, and a quarter of an hour for the simulation.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 python "$here/advised_pairs.py" "$1" "$2"
@@ -8,12 +8,6 @@ cd "$2"
 for name in docstrings qmsum; do
   tempscale advise minilm $name.csv --max-seq-length 512 --out $name
   cp $name/remedies.csv $name.remedies.csv
+  python "$here/advised_rates.py" $name/scores.csv $name.rates.csv &
 done
-# The scores of both without the texts of their queries.
-python - <<'END'
-import pandas as pd
-
-tables = {name: pd.read_csv(f"{name}/scores.csv", comment="#") for name in ("docstrings", "qmsum")}
-pd.concat([table.assign(data=name, query=table.index) for name, table in tables.items()]).to_csv("scores.csv", index=False)
-END
-python "$here/advised_rates.py" scores.csv rates
+wait

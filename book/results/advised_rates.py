@@ -1,11 +1,13 @@
 """How often advice is wrong, and how often it finds a gain: `python advised_rates.py SCORES OUT`.
 
-SCORES is a table of nDCG@10 with the columns data, query, cluster, none (without a remedy) and one column for each remedy.
-A set of 40, 100 or 300 queries is drawn by clusters with replacement, the last cluster cut off at that number. The signs of
-its differences are flipped at random, for all remedies together and by cluster: none helps. Or, with 300 queries, one is
-planted to: 3 points are added to all its differences. OUT gets rates.csv, a row a cell: data, pairs, kind (flipped or
-planted), planted, sets, rejected (share of the sets where the randomisation test alone finds something), recommended (how
-many), share, standard_error and named (how many name the planted remedy).
+SCORES is a table of nDCG@10 with the columns query, cluster, none (without a remedy) and one column for each remedy, as
+`tempscale advise` writes it. A set of 40, 100 or 300 queries is drawn by clusters with replacement, the last cluster cut off
+at that number. The signs of its differences are flipped at random, for all remedies together and by cluster: none helps.
+Or, with 300 queries, one is planted to: 3 points are added to all its differences.
+
+OUT is a table with a row a cell: pairs, kind (flipped or planted), planted, sets, rejected (share of the sets where the
+randomisation test alone finds something), recommended (how many), share, standard_error and named (how many name the
+planted remedy).
 """
 
 import sys
@@ -54,14 +56,12 @@ def cell(table: pd.DataFrame, remedies: list[str], pairs: int, planted: str | No
 
 
 scores, out = Path(sys.argv[1]), Path(sys.argv[2])
+table = pd.read_csv(scores, comment="#")
+remedies = [column for column in table.columns if column not in ("query", "cluster", "none")]
 rows = []
-for data, table in pd.read_csv(scores, comment="#").groupby("data", sort=False):
-    remedies = [column for column in table.columns if column not in ("data", "query", "cluster", "none")]
-    for pairs in PAIRS:
-        for planted in (None, *(remedies if pairs == max(PAIRS) else ())):
-            rows.append({"data": data, **cell(table, remedies, pairs, planted)})
-            print(*rows[-1].values(), flush=True)
-out.mkdir(parents=True, exist_ok=True)
-write_table(
-    pd.DataFrame(rows), out / "rates.csv", {"command": f"advised_rates.py {scores} {out}", "resamples": str(RESAMPLES)}
-)
+for pairs in PAIRS:
+    for planted in (None, *(remedies if pairs == max(PAIRS) else ())):
+        rows.append(cell(table, remedies, pairs, planted))
+        print(*rows[-1].values(), flush=True)
+about = {"command": f"python advised_rates.py {scores} {out}", "resamples": str(RESAMPLES)}
+write_table(pd.DataFrame(rows), out, about)

@@ -46,8 +46,9 @@ class Advice:
         remedies: what was tried, the k remedies without the baseline.
         baseline: mean nDCG@10 without a remedy.
         choice: what the queries say about them (`tempscale.advice.choice.Choice`).
-        table: a row a remedy: remedy, in_words, query_cost, index_cost, difference, low, high, better, worse. Differences
-            are of nDCG@10, with intervals that hold for all remedies together; better and worse are shares of queries.
+        table: a row a remedy: remedy, in_words, query_cost, index_cost, difference, low, high, better, worse,
+            recommended. Differences are of nDCG@10, with intervals that hold for all remedies together; better and worse are
+            shares of queries.
         scores: a row a query: query, cluster (equal for queries that share a document), and its nDCG@10 by remedy, "none"
             first.
         evidence: what the texts tell without pairs; None where only vectors were given.
@@ -390,6 +391,7 @@ def _advice(
             "high": choice.each.high,
             "better": choice.better,
             "worse": choice.worse,
+            "recommended": [k == choice.chosen for k in range(len(tried))],
         }
     )
     by_query = pd.DataFrame({"query": list(queries), "cluster": list(clusters), **scores})

@@ -69,6 +69,7 @@ def test_scores_of_queries_are_numpys(found, model, pairs):
     assert row.difference == pytest.approx(differences.mean())
     assert (row.better, row.worse) == ((differences > 1e-9).mean(), (differences < -1e-9).mean())
     assert row.low < row.difference < row.high
+    assert advice.table.recommended.tolist() == [remedy == advice.recommended for remedy in advice.remedies]
 
 
 def test_costs_and_time_are_said(found, model, pairs):
