@@ -2,19 +2,20 @@
 
 import itertools
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tempscale.cli.shared import exit_on_user_error, score, table_console, warnings_on_stderr, wrong_argument
-from tempscale.comparison.matching import ChoiceError, listing
+from tempscale.cli.shared import exit_on_user_error, table_console, warnings_on_stderr, wrong_argument
+from tempscale.comparison import matrix
+from tempscale.comparison.matching import ChoiceError
 from tempscale.evaluation.identity import command_line
 from tempscale.evaluation.progress import what_was_read
-from tempscale.evaluation.store import Setting
 from tempscale.files import check_new_folder
 from tempscale.patching.schedules import check_number
 
@@ -71,11 +72,10 @@ def compare(
         bool, typer.Option("--items", help="Also items.csv: the score of every item under every setting.")
     ] = False,
 ) -> None:
-    """Compare every temperature with the baseline, on the same items.
+    """Compare every temperature with the baseline, on the same items: tasks by settings, in points.
 
-    Intervals: 95 %, percentile bootstrap over queries, pairs or rows. p: paired randomisation test, after Holm's
-    correction over the tasks of a setting (for the overall mean: over the settings). Held-out: the setting that was best
-    on the other tasks.
+    Intervals: 95 %, percentile bootstrap. *: p at most 0.05 by the paired randomisation test, after Holm's correction over
+    the tasks of a setting (for a mean over tasks: over the settings); **: also after the correction over all of them.
     """
     try:
         check_number(baseline)
@@ -118,152 +118,101 @@ def compare(
     elif form is Format.json:
         typer.echo(frame.to_json(orient="records", indent=1, double_precision=10))
     else:
-        frame = frame[~frame.scope.isin(set(Detail) - shown)]
-        if form is Format.markdown:
-            typer.echo(_markdown(frame))
-        else:
-            _print_tables(frame)
+        width = _PAGE if form is Format.markdown else table_console().width
+        typer.echo("\n\n".join(_paragraphs(frame, shown, form, width)))
     if out is not None:
         typer.echo(f"Wrote comparison.csv and units.csv into {out}", err=True)
 
 
-LEVEL = 0.05
-# What the rows of a scope are about.
-SCOPES = {
-    "task": "On each task",
-    "part": "On the splits and subsets of a task",
-    "length": "By length",
-    "overall": "Mean over the tasks",
-    "held-out": "What was best on the other tasks",
-    "held-out overall": "Mean of those",
-}
-_NUMBERS_FROM = 4  # columns from there on are numbers
-_NARROWEST = 6  # of a column of text
-HEADINGS = ("", "task", "tokens", "setting", "items", "baseline", "difference", "95 % interval", "p")
+SCOPES = {Detail.part: "On the splits and subsets of a task", Detail.length: "By length"}
+_PAGE = 160  # columns of a matrix in Markdown
+_LABELS, _HEADING = 18, 12  # columns that labels, together, and a heading may be folded to
+Text = list[tuple[str, ...]]
 
 
-def readable(frame: "pd.DataFrame") -> dict[str, list[tuple[str, ...]]]:
-    """Return the rows for reading, by model, as `HEADINGS` say."""
-    models: dict[str, list[tuple[str, ...]]] = {}
-    for title, rows in _by_model(frame):
-        several = _in_several_states(rows[rows.task != ""], "task", "data_hash")
-        for row in rows.to_dict("records"):
-            known = row["low"] == row["low"]
-            models.setdefault(title, []).append(
-                (
-                    row["scope"],
-                    " ".join(part for part in (row["task"], *_unless_usual(row, several)) if part),
-                    row["tokens"],
-                    _setting(row).label or "chosen",
-                    str(row["items"]),
-                    score(row["baseline"]),
-                    score(row["difference"], "+"),
-                    f"[{row['low']:+.4f}, {row['high']:+.4f}]" if known else "",
-                    f"{row['p_holm']:.2g}{'*' if row['p_holm'] <= LEVEL else ''}" if known else "",
-                )
-            )
-    return models
+def _paragraphs(frame: "pd.DataFrame", details: set[Detail], form: Format, width: int) -> Iterator[str]:
+    """Yield tables and sentences about each model, and last about all."""
+    frame = matrix.in_points(frame)
+    as_markdown = form is Format.markdown
+    fill = str if as_markdown else partial(textwrap.fill, width=width, break_on_hyphens=False)
+    table = _markdown if as_markdown else partial(_aligned, width=width)
+    for title, rows in matrix.by_model(frame):
+        yield fill(f"**{title}**" if as_markdown else title)
+        for subtitle, found in matrix.matrices(rows):
+            if subtitle:
+                yield fill(subtitle)
+            yield from (table(block, 1) for block in _blocks(found, width))
+        yield from map(fill, matrix.held_out(rows))
+        for scope, title in SCOPES.items():
+            some = rows[rows.scope == scope]
+            if scope in details and len(some):
+                yield fill(f"{title}, p after Holm's correction over {matrix.families(some)}")
+                yield table(matrix.long_table(some), 3)
+        yield from map(fill, what_was_read(rows[rows.scope == "task"]))
+    yield from map(fill, [matrix.caption(frame), matrix.conclusion(frame)])
 
 
-def _by_model(frame: "pd.DataFrame") -> Iterator[tuple[str, "pd.DataFrame"]]:
-    """Yield the rows of each model, with its name and what else tells it from others."""
-    of_model = ["model", "max_seq_length", "dtype"]
-    hashes = frame.groupby(of_model).model_hash.transform("nunique")
-    for key, rows in frame.groupby([*of_model, "model_hash", "against"], sort=False):
-        name, tokens, dtype, model_hash, against = key
-        several = hashes[rows.index[0]] > 1
-        title = f"{name}{f' ({model_hash})' if several else ''}, {tokens} tokens, {dtype}"
-        yield title + (f", against {against}" if against != name else ""), rows
-
-
-def _in_several_states(frame: "pd.DataFrame", name: str, state: str) -> set[str]:
-    """Return the names of which there are several states."""
-    number = frame.groupby(name)[state].nunique()
-    return set(number[number > 1].index)
-
-
-def _setting(row: Mapping[Any, Any]) -> Setting:
-    return Setting(*(row[name] for name in Setting._fields))
-
-
-def _unless_usual(row: Mapping[Any, Any], several: set[str]) -> list[str]:
-    where = [row[name] for name, usual in (("split", "test"), ("subset", "default")) if row[name] != usual]
-    return [*where, f"({row['data_hash']})"] if row["task"] in several else where
-
-
-def conclusion(rows: "pd.DataFrame") -> str:
-    """Say in one sentence which differences of a model are real.
-
-    Args:
-        rows: rows of one model, as `compare` returns them.
-    """
-    said = []
-    for scope, what in (("task", "on a task"), ("overall", "over all tasks")):
-        tested = rows[(rows.scope == scope) & rows.p_holm.notna()]
-        real = tested[tested.p_holm <= LEVEL]
-        if tested.empty:
-            continue
-        up = int((real.difference > 0).sum())
-        largest = real.iloc[real.difference.abs().argsort()[::-1]].to_dict("records")
-        named = [
-            f"{_setting(row).label}{' on ' + row['task'] if row['task'] else ''} {row['difference']:+.4f}"
-            for row in largest
+def _blocks(table: matrix.Table, width: int) -> list[Text]:
+    """Return a matrix with as much in its cells as fits: upright, or turned if it is wider than high, or else cut."""
+    ways = [False, True] if len(table[0]) > len(table) + 1 else [False]
+    for style, turned in itertools.product(matrix.Style, ways):
+        of_means = matrix.Style.interval if turned else style  # which are one column then
+        cells = [
+            tuple(cell if isinstance(cell, str) else cell.text(of_means if cell.is_mean else style) for cell in row)
+            for row in (zip(*table, strict=True) if turned else table)
         ]
-        listed = f" ({up} up, {len(real) - up} down): {listing(named)}" if named else ""
-        said.append(f"{what} {len(real) or 'none'} of {len(tested)}{listed}")
-    if not said:
-        return "No difference has an interval: there are no tasks with scores of at least ten items."
-    return f"Real differences (p at most {LEVEL} after Holm's correction): {'; '.join(said)}."
+        least = _widths(cells, 1)[1]
+        blocks: list[list[int]] = []
+        used = width
+        for column, size in enumerate(least[1:], start=1):
+            used += 2 + size
+            if used > width:
+                blocks.append([0])
+                used = least[0] + 2 + size
+            blocks[-1].append(column)
+        if len(blocks) == 1:
+            break
+    return [[tuple(row[column] for column in block) for row in cells] for block in blocks]
 
 
-def _markdown(frame: "pd.DataFrame") -> str:
-    parts = []
-    for title, rows in readable(frame).items():
-        lines = [HEADINGS, tuple("---" for _ in HEADINGS), *rows]
-        parts.append("\n".join([f"**{title}**\n", *("| " + " | ".join(line) + " |" for line in lines)]))
-    return "\n\n".join(parts)
+def _widths(table: Text, labels: int) -> tuple[list[int], list[int]]:
+    """Return the widths that columns would have, and the least: labels and headings are folded, numbers never."""
+    wanted, least = [], []
+    for number, (heading, *cells) in enumerate(zip(*table, strict=True)):
+        longest = max(len(line) for cell in cells for line in cell.split("\n"))
+        wanted.append(max(longest, len(heading)))
+        least.append(
+            min(wanted[-1], _LABELS // labels) if number < labels else max(longest, min(len(heading), _HEADING))
+        )
+    return wanted, least
 
 
-def _print_tables(frame: "pd.DataFrame") -> None:
-    """Print a table for each model and scope, without columns that are empty."""
-    width = table_console().width
-    tables = readable(frame)
-    for title, of_model in _by_model(frame):
-        for line in textwrap.wrap(f"{title}: {conclusion(of_model)}", width):
-            typer.echo(line)
-        for scope, rows in itertools.groupby(tables[title], key=lambda row: row[0]):
-            typer.echo(f"\n{SCOPES[scope]}\n")
-            typer.echo("\n".join(_lines(list(rows), width)))
-        typer.echo()
-        for line in what_was_read(of_model[of_model.scope == "task"]):
-            typer.echo("\n".join(textwrap.wrap(line, width)))
-    typer.echo(f"* p at most {LEVEL} after Holm's correction")
-
-
-def _lines(rows: Sequence[tuple[str, ...]], width: int) -> Iterator[str]:
-    """Yield the lines of a table: numbers are never cut, and text is folded where it would not fit beside them.
-
-    Tables of thousands of rows are usual, for which rich needs longer than all else.
-    """
-    used = [number for number in range(1, len(HEADINGS)) if any(row[number] for row in rows)]
-    table = [tuple(HEADINGS[number] for number in used), *(tuple(row[number] for number in used) for row in rows)]
-    of_text = [column for column, number in enumerate(used) if number < _NUMBERS_FROM]
-    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+def _aligned(table: Text, labels: int, width: int) -> str:
+    """Return the lines of a table; of thousands of rows, which are usual, rich would need longer than all else."""
+    widths, least = _widths(table, labels)
     while sum(widths) + 2 * (len(widths) - 1) > width:
-        widest = max(of_text, key=lambda column: widths[column])
-        if widths[widest] <= _NARROWEST:
+        widest = max(range(len(widths)), key=lambda column: widths[column] * (widths[column] > least[column]))
+        if widths[widest] == least[widest]:
             break
         widths[widest] -= 1
+    lines = []
     for number, row in enumerate(table):
         folded = [
-            textwrap.wrap(cell, widths[column]) or [""] if column in of_text else [cell]
+            cell.split("\n") if number and column >= labels else textwrap.wrap(cell, widths[column])
             for column, cell in enumerate(row)
         ]
         for parts in itertools.zip_longest(*folded, fillvalue=""):
             aligned = [
-                part.ljust(widths[column]) if column in of_text else part.rjust(widths[column])
-                for column, part in enumerate(parts)
+                part.ljust(size) if column < labels else part.rjust(size)
+                for column, (part, size) in enumerate(zip(parts, widths, strict=True))
             ]
-            yield "  ".join(aligned).rstrip()
+            lines.append("  ".join(aligned).rstrip())
         if number == 0:
-            yield "  ".join("\u2500" * size for size in widths)
+            lines.append("  ".join("\u2500" * size for size in widths))
+    return "\n".join(lines)
+
+
+def _markdown(table: Text, labels: int) -> str:
+    rule = ["---" if column < labels else "---:" for column in range(len(table[0]))]
+    rows = ([" ".join(cell.replace("|", "\\|").split()) for cell in row] for row in [table[0], rule, *table[1:]])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -155,13 +155,13 @@ def rendered(cells: "pd.DataFrame", title: str, left: int = 1) -> Any:
     return table
 
 
-def score(value: float, sign: str = "") -> str:
+def score(value: float) -> str:
     """Return a score for reading, which may be none.
 
-    >>> score(0.25), score(0.25, "+"), score(float("nan"))
-    ('0.2500', '+0.2500', 'not defined')
+    >>> score(0.25), score(float("nan"))
+    ('0.2500', 'not defined')
     """
-    return f"{value:{sign}.4f}" if value == value else "not defined"
+    return f"{value:.4f}" if value == value else "not defined"
 
 
 def wrong_argument(message: str) -> NoReturn:

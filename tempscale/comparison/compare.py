@@ -3,7 +3,8 @@
 import itertools
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +28,7 @@ from tempscale.comparison.matching import (
 from tempscale.evaluation.store import Setting, Store
 from tempscale.statistics.intervals import Floats, holm
 from tempscale.statistics.paired import Paired, paired
+from tempscale.statistics.within import paired_within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +39,10 @@ MIN_ITEMS = 10
 
 @dataclass(frozen=True, eq=False)  # the same result, not an equal one
 class Result:
-    """A setting against the baseline: on a task, on some of its items, or on average; NaN is what is not known."""
+    """A setting against the baseline: on a task, on some of its items, or on average; NaN is what is not known.
+
+    The fields are columns of `compare`, which says what they mean.
+    """
 
     setting: Setting
     items: int
@@ -55,6 +60,15 @@ class Result:
     data_hash: str = ""
     cut: float = np.nan
     prompts: str = ""
+    interval: str = ""
+    low_conditional: float = np.nan
+    high_conditional: float = np.nan
+    within: float = np.nan
+    within_low: float = np.nan
+    within_high: float = np.nan
+    within_p: float = np.nan
+    sources: float = np.nan
+    tasks: float = np.nan
 
 
 @dataclass
@@ -123,6 +137,17 @@ COLUMNS = [
     "data_hash",
     "cut",
     "prompts",
+    "interval",
+    "low_conditional",
+    "high_conditional",
+    "within",
+    "within_low",
+    "within_high",
+    "within_p",
+    "sources",
+    "tasks",
+    "family",
+    "p_holm_all",
 ]
 
 
@@ -144,7 +169,9 @@ def compare(
     A setting is a temperature or schedule with the layers and the side it applies to, and a remedy for long texts if there
     is one, such as reading them in pieces. It is compared only with the same model, data, max_seq_length and dtype, without
     a remedy. Intervals are percentile bootstrap intervals over items (queries, pairs, rows), p-values those of the paired
-    randomisation test (`tempscale.statistics.paired`). Corpora and tasks are fixed: nothing is said about other tasks.
+    randomisation test (`tempscale.statistics.paired`). Queries that share a relevant document are resampled together; pairs
+    that share a sentence widen the interval (`variance_inflation`); for a classification the training sets that mteb drew
+    count as drawn. Corpora and tasks are fixed: nothing is said about other tasks.
 
     Args:
         out: folder that `evaluate` wrote.
@@ -169,7 +196,8 @@ def compare(
         - "task", a setting on a task, the mean over its splits and subsets; `p_holm` corrects over a setting's tasks;
         - "part", one split and subset of a task that has several; `p_holm` corrects over the parts of a setting;
         - "length", the items of a part in a bin of `tokens`; `p_holm` corrects over parts and bins of a setting;
-        - "overall", the mean over a setting's tasks, each task counting once; `p_holm` corrects over the settings;
+        - "overall", the mean over a setting's `tasks`, each task counting once; `p_holm` corrects over the settings that
+          were run on the same tasks;
         - "held-out", on this task, the setting with the best mean on all *other* tasks; `choice` says whether that is a
           "setting" or the "baseline", which is a candidate too; `p_holm` corrects over tasks;
         - "held-out overall", the mean of those differences, what choosing on some tasks gained on others; its interval
@@ -178,6 +206,18 @@ def compare(
         A task without scores of items, or with fewer than ten, has a difference but no interval, and no share in the last
         three; nor has one whose score is not defined, which has no difference either. `half_width` is about the smallest
         difference that the items can tell from none.
+
+        `family` says what `p_holm` corrects over. `p_holm_all` corrects over all rows of the scope "task" in the table, of
+        all settings and models, and likewise over all of "overall"; elsewhere it is NaN.
+
+        `interval` says what is resampled: "items", "clusters of items", "items that share texts", "items, training sets
+        fixed" or "items and training sets", several of them for a mean. `low`, `high` and `p` hold for other training sets
+        as well where the scores with each of them are known, as they are for whole tasks; `low_conditional` and
+        `high_conditional` hold for these training sets, and equal `low` and `high` without any.
+
+        `within` is the mean over `sources`, the collections that a task was put together from, of the difference of the
+        correlation inside each, with `within_low`, `within_high` and `within_p`: no setting gains there by telling sources
+        apart. It is there for correlations over two sources or more that have ten items each, on a single split and subset.
 
     Raises:
         FileNotFoundError: no results in the folder.
@@ -207,7 +247,11 @@ def compare(
     finally:
         for note in notes:
             warnings.warn(note, stacklevel=2)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    for scope in ("task", "overall"):
+        tested = (frame.scope == scope) & frame.p.notna()
+        frame.loc[tested, "p_holm_all"] = holm(frame.p[tested])
+    return frame
 
 
 @dataclass(frozen=True)
@@ -292,17 +336,23 @@ def _notes(tasks: Sequence[Task]) -> Iterator[str]:
 
 def _model_rows(tasks: Sequence[Task], baseline: str, confidence: float, notes: list[str]) -> Iterator[dict[str, Any]]:
     """Yield the rows of one model."""
-    yield from _rows("task", [result for task in tasks for result in task.whole])
-    yield from _rows("part", [result for task in tasks for result in task.parts])
-    yield from _rows("length", [result for task in tasks for result in task.lengths])
+    for scope, by_task in (
+        ("task", [task.whole for task in tasks]),
+        ("part", [task.parts for task in tasks]),
+        ("length", [task.lengths for task in tasks]),
+    ):
+        results = list(itertools.chain(*by_task))
+        yield from _rows(scope, results, [result.setting for result in results])
     sampled = [task for task in tasks if task.sample and task.is_newest]
     settings = list(dict.fromkeys(setting for task in sampled for setting in task.sampled))
-    overall = [
-        _average([task.result(setting) for task in having], [task.sample_of([setting]) for task in having], confidence)
-        for setting in settings
-        if (having := [task for task in sampled if setting in task.sampled])
-    ]
-    yield from _rows("overall", overall, one_family=True)
+    having = {setting: [task for task in sampled if setting in task.sampled] for setting in settings}
+    overall = []
+    for setting, those in having.items():
+        samples = [task.sample_of([setting]) for task in those]
+        mean = _average([task.result(setting) for task in those], samples, confidence)
+        overall.append(replace(mean, tasks=len(those)))
+    # Means over other tasks are no alternatives to one another.
+    yield from _rows("overall", overall, [tuple(task.name for task in those) for those in having.values()])
     complete = [setting for setting in settings if all(setting in task.sampled for task in sampled)]
     if len(complete) < len(settings):
         notes.append(
@@ -310,9 +360,9 @@ def _model_rows(tasks: Sequence[Task], baseline: str, confidence: float, notes: 
             "left out of the held-out comparison"
         )
     if len(sampled) > 1 and complete:
-        *held_out, mean = _held_out(sampled, complete, Setting(baseline, "all", "both"), confidence)
-        yield from _rows("held-out", held_out, one_family=True)
-        yield from _rows("held-out overall", [mean])
+        *held_out, gained = _held_out(sampled, complete, Setting(baseline, "all", "both"), confidence)
+        yield from _rows("held-out", held_out, [None] * len(held_out))
+        yield from _rows("held-out overall", [gained], [None])
 
 
 def _held_out(
@@ -323,23 +373,34 @@ def _held_out(
     for task, choice in zip(tasks, choices, strict=True):
         result = task.result(settings[choice])
         if choice < 0:
-            result = replace(result, setting=baseline, difference=0.0, low=0.0, high=0.0, p=1.0)
+            nothing: dict[str, Any] = dict.fromkeys(_UNKNOWN, 0.0) | {"p": 1.0}
+            result = replace(result, setting=baseline, difference=0.0, **nothing, **_NOT_WITHIN)
         yield replace(result, choice="setting" if choice >= 0 else "baseline")
-    items = sum(task.result(settings[0]).items for task in tasks)
-    low, high, p = _uncertainty(mean, confidence)[0]
-    yield Result(Setting("", "", ""), items, mean.baseline, mean.difference.item(), low, high, p, choice="each")
+    first = [task.result(settings[0]) for task in tasks]
+    yield Result(
+        Setting("", "", ""),
+        sum(result.items for result in first),
+        mean.baseline,
+        mean.difference.item(),
+        **_uncertainty(mean, confidence)[0],
+        choice="each",
+        interval=_resampled_by(first),
+        tasks=len(tasks),
+    )
 
 
-def _rows(scope: str, results: Sequence[Result], *, one_family: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield results as rows, with Holm's correction over those of a setting, or over all."""
-    p_holm = np.array([result.p for result in results])
-    families: dict[Setting | None, list[int]] = {}
-    for number, result in enumerate(results):
+def _rows(scope: str, results: Sequence[Result], families: Sequence[Hashable]) -> Iterator[dict[str, Any]]:
+    """Yield results as rows, with Holm's correction over those of a family; `families` has a label for each result."""
+    p_holm, family = np.full(len(results), np.nan), [""] * len(results)
+    members: dict[Hashable, list[int]] = {}
+    for number, (result, label) in enumerate(zip(results, families, strict=True)):
         if not np.isnan(result.p):
-            families.setdefault(None if one_family else result.setting, []).append(number)
-    for members in families.values():
-        p_holm[members] = holm(p_holm[members])
-    for result, corrected in zip(results, p_holm.tolist(), strict=True):
+            members.setdefault(label, []).append(number)
+    for numbers in members.values():
+        p_holm[numbers] = holm([results[number].p for number in numbers])
+        for number in numbers:
+            family[number] = _family(scope, len(numbers), results[number].tasks)
+    for result, corrected, corrected_over in zip(results, p_holm.tolist(), family, strict=True):
         values = {name: value for name, value in vars(result).items() if name != "setting"}
         yield {
             "scope": scope,
@@ -348,7 +409,26 @@ def _rows(scope: str, results: Sequence[Result], *, one_family: bool = False) ->
             "score": result.baseline + result.difference,
             "half_width": (result.high - result.low) / 2,
             "p_holm": corrected,
+            "family": corrected_over,
+            "p_holm_all": np.nan,
         }
+
+
+def _family(scope: str, number: int, tasks: float) -> str:
+    """Say over how many tests of which kind Holm's correction ran.
+
+    >>> _family("task", 6, np.nan), _family("overall", 1, 6)
+    ('the 6 tasks of this setting', 'the only setting run on these 6 tasks')
+    """
+    noun, which = {
+        "task": ("task", "of this setting"),
+        "part": ("part", "of this setting"),
+        "length": ("length bin", "of this setting"),
+        "overall": ("setting", "run on this task" if tasks == 1 else f"run on these {tasks:.0f} tasks"),
+        "held-out": ("task", "held out"),
+        "held-out overall": ("mean", "over held-out tasks"),
+    }[scope]
+    return f"the only {noun} {which}" if number == 1 else f"the {number} {noun}s {which}"
 
 
 def _task(name: str, parts: Sequence[Cell], is_newest: bool, how: _How) -> Task:
@@ -388,28 +468,37 @@ def _task(name: str, parts: Sequence[Cell], is_newest: bool, how: _How) -> Task:
 
 def _whole(cell: Cell, how: _How) -> Iterator[tuple[Result, Paired | None]]:
     """Yield the results of a cell's settings on all its items, each with its sample."""
-    sampled, sample = _resampled(cell, np.ones(len(cell.tokens), dtype=bool), 0, how)
-    bounds = _uncertainty(sample, how.confidence) if sample else []
-    for k, result in enumerate(_bare(cell)):
-        if sample is None or k not in sampled:
-            yield result, None
-        else:
+    everything = np.ones(len(cell.tokens), dtype=bool)
+    sampled, sample = _resampled(cell, everything, 0, how)
+    bare = list(_bare(cell))
+    if sample is None:
+        yield from ((result, None) for result in bare)
+        return
+    bounds, within = _uncertainty(sample, how.confidence), _within_sources(cell, sampled, how)
+    interval = _interval(cell, everything)
+    for k, result in enumerate(bare):
+        if k in sampled:
             at = sampled.index(k)
-            low, high, p = bounds[at]
-            numbers = {"baseline": sample.baseline, "difference": sample.difference[at].item()}
-            yield replace(result, **numbers, low=low, high=high, p=p), sample.select([at])
+            numbers: dict[str, Any] = {"baseline": sample.baseline, "difference": sample.difference[at].item()}
+            yield replace(result, **numbers, **bounds[at], **within[at], interval=interval), sample.select([at])
+        else:
+            yield result, None
 
 
 def _of_length(cell: Cell, number: int, tokens: str, chosen: npt.NDArray[np.bool_], how: _How) -> Iterator[Result]:
     """Yield the results of a cell's settings on the items of a length bin."""
     sampled, sample = _resampled(cell, chosen, number, how)
     if sample:
-        bare = list(_bare(cell))
-        for k, difference, (low, high, p) in zip(
+        bare, interval = list(_bare(cell)), _interval(cell, chosen)
+        for k, difference, bounds in zip(
             sampled, sample.difference.tolist(), _uncertainty(sample, how.confidence), strict=True
         ):
-            numbers = {"items": int(chosen.sum()), "baseline": sample.baseline, "difference": difference}
-            yield replace(bare[k], tokens=tokens, **numbers, low=low, high=high, p=p)
+            numbers: dict[str, Any] = {
+                "items": int(chosen.sum()),
+                "baseline": sample.baseline,
+                "difference": difference,
+            }
+            yield replace(bare[k], tokens=tokens, **numbers, **bounds, interval=interval)
 
 
 def _bare(cell: Cell) -> Iterator[Result]:
@@ -448,23 +537,96 @@ def _resampled(cell: Cell, chosen: npt.NDArray[np.bool_], number: int, how: _How
     sampled = [k for k, is_defined in enumerate(defined[1:]) if is_defined]
     if not defined[0] or not sampled:
         return [], None
-    # Streams by name: two tasks of the same size must not be resampled alike.
-    stream = zlib.crc32("/".join((cell.task, cell.split, cell.subset)).encode())
+    whole = chosen.all()  # with each training set mteb keeps the score of all items alone
+    sets = cell.training_sets if whole else None
     sample = paired(
         scores[0],
         scores[1:] if all(defined) else scores[1:][sampled],
         target=target,
         clusters=clusters,
+        members=_members(cell, chosen),
+        training_sets=None if sets is None else (sets[0], sets[1:][sampled]),
         resamples=how.resamples,
-        seed=[how.seed, stream, number],
+        seed=[*_stream(cell, how), number],
     )
     return sampled, sample
 
 
-def _uncertainty(sample: Paired, confidence: float) -> list[tuple[float, float, float]]:
-    """Return the interval's bounds and the p-value of each setting."""
+def _stream(cell: Cell, how: _How) -> list[int]:
+    """Return the seed of a cell, by its name: two tasks of the same size must not be resampled alike."""
+    return [how.seed, zlib.crc32("/".join((cell.task, cell.split, cell.subset)).encode())]
+
+
+def _members(cell: Cell, chosen: npt.NDArray[np.bool_]) -> list[list[str]] | None:
+    """Return the ids of the texts of some items, None where no two of the cell's items share any."""
+    return None if cell.members is None else [cell.members[number] for number in np.flatnonzero(chosen)]
+
+
+def _interval(cell: Cell, chosen: npt.NDArray[np.bool_]) -> str:
+    """Say what is resampled for an interval over some items of a cell."""
+    if cell.clusters is not None and len(set(cell.clusters)) < len(cell.clusters):
+        return "clusters of items"
+    if cell.members is not None:
+        return "items that share texts"
+    if cell.training_sets is not None and chosen.all():
+        return "items and training sets"
+    return "items, training sets fixed" if cell.is_trained else "items"
+
+
+def _resampled_by(results: Sequence[Result]) -> str:
+    """Say what is resampled for the interval of a mean over results."""
+    return "; ".join(sorted({result.interval for result in results}))
+
+
+_NOT_WITHIN: dict[str, Any] = dict.fromkeys(("within", "within_low", "within_high", "within_p", "sources"), np.nan)
+
+
+def _within_sources(cell: Cell, sampled: Sequence[int], how: _How) -> list[dict[str, Any]]:
+    """Return the columns about differences within sources for some settings of a cell."""
+    nothing = [_NOT_WITHIN] * len(sampled)
+    if cell.target is None:
+        return nothing
+    scores = cell.scores[[0, *(k + 1 for k in sampled)]]
+    ranked = np.vstack([cell.target, scores])
+    sources = [
+        source
+        for source, number in Counter(source for source in cell.sources if source is not None).items()
+        if number >= MIN_ITEMS and (np.ptp(ranked[:, cell.sources == source], axis=1) > 0).all()
+    ]
+    if len(sources) < 2:
+        return nothing
+    chosen = np.isin(cell.sources, sources)
+    sample = paired_within(
+        scores[0, chosen],
+        scores[1:, chosen],
+        cell.sources[chosen],
+        target=cell.target[chosen],
+        members=_members(cell, chosen),
+        resamples=how.resamples,
+        seed=[*_stream(cell, how), 0],
+    )
+    return [
+        {
+            "within": difference,
+            **{f"within_{name}": bounds[name] for name in ("low", "high", "p")},
+            "sources": len(sources),
+        }
+        for difference, bounds in zip(sample.difference.tolist(), _uncertainty(sample, how.confidence), strict=True)
+    ]
+
+
+def _uncertainty(sample: Paired, confidence: float) -> list[dict[str, Any]]:
+    """Return the bounds of the intervals and the p-value of each setting, by the names of the columns."""
     _, low, high = sample.interval(confidence)
-    return list(zip(low.tolist(), high.tolist(), sample.p_value().tolist(), strict=True))
+    _, low_conditional, high_conditional = sample.interval(confidence, sets_fixed=True)
+    columns = {
+        "low": low,
+        "high": high,
+        "p": sample.p_value(),
+        "low_conditional": low_conditional,
+        "high_conditional": high_conditional,
+    }
+    return [dict(zip(columns, values, strict=True)) for values in np.stack(list(columns.values()), axis=1).tolist()]
 
 
 def _average(results: Sequence[Result], samples: Sequence[Paired | None], confidence: float) -> Result:
@@ -479,16 +641,20 @@ def _average(results: Sequence[Result], samples: Sequence[Paired | None], confid
         cut=float(np.mean([result.cut for result in results])),
         prompts=_common([result.prompts for result in results]),
         data_hash=_common([result.data_hash for result in results]),
+        **_NOT_WITHIN,
     )
     known = [sample for sample in samples if sample]
     if len(known) < len(results):
         baseline, difference = (
             float(np.mean([getattr(r, name) for r in results])) for name in ("baseline", "difference")
         )
-        return replace(about, baseline=baseline, difference=difference, low=np.nan, high=np.nan, p=np.nan)
+        return replace(about, baseline=baseline, difference=difference, interval="", **_UNKNOWN)
     sample = Paired.average(known)
-    low, high, p = _uncertainty(sample, confidence)[0]
-    return replace(about, baseline=sample.baseline, difference=sample.difference.item(), low=low, high=high, p=p)
+    numbers: dict[str, Any] = {"baseline": sample.baseline, "difference": sample.difference.item()}
+    return replace(about, **numbers, **_uncertainty(sample, confidence)[0], interval=_resampled_by(results))
+
+
+_UNKNOWN: dict[str, Any] = dict.fromkeys(("low", "high", "p", "low_conditional", "high_conditional"), np.nan)
 
 
 def _common(labels: Sequence[str]) -> str:

@@ -38,17 +38,17 @@ def leave_one_task_out(tasks: Sequence[Paired]) -> tuple[npt.NDArray[np.intp], P
     if len(tasks) < 2:
         raise ValueError(f"choosing on other tasks needs at least two tasks, not {len(tasks)}")
     choice, difference = _choose(np.stack([task.difference for task in tasks]))
-    bootstrap, null = (
+    bootstrap, null, conditional = (
         np.concatenate(
             [
                 _choose(np.stack([sample[start : start + _BLOCK] for sample in samples], axis=1))[1]
                 for start in range(0, len(samples[0]), _BLOCK)
             ]
-        )
-        for samples in ([task.bootstrap for task in tasks], [task.null for task in tasks])
+        )[:, None]
+        for samples in zip(*[(task.bootstrap, task.null, task.conditional) for task in tasks], strict=True)
     )
     baseline = float(np.mean([task.baseline for task in tasks]))
-    return choice - 1, Paired(baseline, difference[None], bootstrap[:, None], null[:, None])
+    return choice - 1, Paired(baseline, difference[None], bootstrap, null, conditional)
 
 
 _BLOCK = 250  # resamples at once: of 60 tasks and 50 settings 6 MB

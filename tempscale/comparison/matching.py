@@ -39,6 +39,11 @@ class Cell:
         tokens: (n,) lengths of the items' texts, NaN where unknown.
         target: (n,) what the scores should rank like, or None where the statistic is a mean.
         clusters: (n,) labels of items that are not independent of each other, or None where all are.
+        members: ids of the texts of each of the n items, where items share some; None where none does, or that is unknown.
+        sources: (n,) names of the collections that the items come from, None where unknown.
+        training_sets: (k + 1, S) main scores with each of the S training sets of a classification, the baseline's first;
+            None where there are none, or some unit did not keep them. All settings have the same sets.
+        is_trained: whether the items' scores depend on training sets.
     """
 
     task: str
@@ -54,6 +59,10 @@ class Cell:
     tokens: Floats
     target: Floats | None
     clusters: npt.NDArray[np.object_] | None
+    members: list[list[str]] | None
+    sources: npt.NDArray[np.object_]
+    training_sets: Floats | None
+    is_trained: bool
 
 
 def select_tasks(units: "pd.DataFrame", tasks: Sequence[str] | None) -> "pd.DataFrame":
@@ -246,6 +255,8 @@ def _cell(store: Store, first: "pd.Series[str]", others: "pd.DataFrame") -> Cell
             )
     clusters = base.column("cluster")
     tokens, target = (np.array(base.column(name), dtype=np.float64) for name in ("tokens", "target"))
+    main = np.array([first.main_score, *others.main_score], dtype=np.float64)
+    is_trained = first.task_type in _TRAINED and first.statistic == "mean"
     return Cell(
         task=first.task,
         split=first.split,
@@ -255,9 +266,41 @@ def _cell(store: Store, first: "pd.Series[str]", others: "pd.DataFrame") -> Cell
         settings=[Setting(*row) for row in others[list(Setting._fields)].itertuples(index=False)],
         cut=others.cut.to_numpy(dtype=np.float64),
         prompts=[prompts if isinstance(prompts, str) else "" for prompts in others.prompts],
-        main=np.array([first.main_score, *others.main_score], dtype=np.float64),
+        main=main,
         scores=np.stack([table.scores for table in tables]),
         tokens=tokens,
         target=target if first.statistic == "spearman" else None,
         clusters=np.array(clusters, dtype=object) if first.statistic == "mean" and None not in clusters else None,
+        members=_shared(base.column("texts")),
+        sources=np.array(base.column("source"), dtype=object),
+        training_sets=_training_sets([first["scores"], *others["scores"]], first.metric, main) if is_trained else None,
+        is_trained=is_trained,
     )
+
+
+# Types of tasks of mteb whose score is a mean over training sets that it draws, from the same seed for every model.
+_TRAINED = ("Classification", "MultilabelClassification")
+
+
+def _shared(texts: Sequence[str | None]) -> list[list[str]] | None:
+    """Return the ids of the texts of each item, if two items share one.
+
+    >>> _shared(["a b", "b c"]), _shared(["a a", "b c"]), _shared([None, "b c"])
+    ([['a', 'b'], ['b', 'c']], None, None)
+    """
+    members = [ids.split() for ids in texts if ids is not None]
+    number = Counter(one for ids in members for one in set(ids))
+    return members if len(members) == len(texts) and max(number.values(), default=0) > 1 else None
+
+
+def _training_sets(scores: Sequence[str], metric: str, main: Floats) -> Floats | None:
+    """Return the score with each training set, (units, S), from mteb's scores as JSON; None where they are not known.
+
+    >>> _training_sets(['{"scores_per_experiment": [{"accuracy": 0.5}, {"accuracy": 0.7}]}'], "accuracy", np.array([0.6]))
+    array([[0.5, 0.7]])
+    """
+    units = [json.loads(text).get("scores_per_experiment", []) for text in scores]
+    if min(map(len, units)) < 2 or len(set(map(len, units))) > 1:
+        return None
+    sets = np.array([[of_set.get(metric, np.nan) for of_set in unit] for unit in units], dtype=np.float64)
+    return sets if np.allclose(sets.mean(axis=1), main, rtol=0, atol=1e-6) else None

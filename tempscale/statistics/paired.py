@@ -3,17 +3,20 @@
 Three choices hold throughout. Intervals are percentile bootstrap intervals over items. P-values are those of a *paired
 randomisation test*: if a setting changed nothing, the two outcomes of an item could be exchanged, so exchange them at
 random (for a mean: flip the signs of the differences) and see how often the difference gets as large as the observed one
-(Fisher 1935; for rankings Smucker, Allan and Carterette, CIKM 2007). Items are independent draws, or clusters of them are;
-everything else (the corpus, the tasks, the model) is fixed.
+(Fisher 1935; for rankings Smucker, Allan and Carterette, CIKM 2007). Items are independent draws, or it is said how they
+depend on each other: by clusters, or by members that items share in any pattern. Everything else is fixed (the corpus, the
+tasks, the model), but for training sets that are said to be drawn.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tempscale.statistics.clusters import variance_inflation
+from tempscale.statistics.influence import spearman_influence
 from tempscale.statistics.intervals import Floats, Interval, confidence_of_each
 
 
@@ -24,19 +27,25 @@ class Paired:
     Attributes:
         baseline: the statistic under the baseline: a mean, or Spearman's correlation with the target.
         difference: (k,) setting minus baseline.
-        bootstrap: (resamples, k) the difference on items drawn with replacement.
+        bootstrap: (resamples, k) the difference on items drawn with replacement, and with other training sets, if any.
         null: (resamples, k) the difference after exchanging setting and baseline at random within items.
+        conditional: (resamples, k) as `bootstrap`, with the training sets held fixed; the same where there are none.
     """
 
     baseline: float
     difference: Floats
     bootstrap: Floats
     null: Floats
+    conditional: Floats
 
-    def interval(self, confidence: float = 0.95, comparisons: int = 1) -> Interval:
-        """Return the percentile intervals, (k,) each; `comparisons` as in `bootstrap_interval`."""
-        each = confidence_of_each(confidence, comparisons, len(self.bootstrap))
-        low, high = np.quantile(self.bootstrap, [(1 - each) / 2, (1 + each) / 2], axis=0)
+    def interval(self, confidence: float = 0.95, comparisons: int = 1, *, sets_fixed: bool = False) -> Interval:
+        """Return the percentile intervals, (k,) each; `comparisons` as in `bootstrap_interval`.
+
+        With `sets_fixed` they are conditional on the training sets: they hold for these, not for others like them.
+        """
+        sample = self.conditional if sets_fixed else self.bootstrap
+        each = confidence_of_each(confidence, comparisons, len(sample))
+        low, high = np.quantile(sample, [(1 - each) / 2, (1 + each) / 2], axis=0)
         return Interval(self.difference, low, high)
 
     def p_value(self) -> Floats:
@@ -46,10 +55,18 @@ class Paired:
         p: Floats = (1 + reached.sum(axis=0)) / (len(self.null) + 1)
         return p
 
+    def stretch(self, factor: Floats) -> "Paired":
+        """Return the same with deviations from the difference, and from none, that are `factor` (k,) times as large."""
+        bootstrap, conditional = (
+            self.difference + factor * (sample - self.difference) for sample in (self.bootstrap, self.conditional)
+        )
+        return replace(self, bootstrap=bootstrap, null=factor * self.null, conditional=conditional)
+
     def select(self, columns: Sequence[int]) -> "Paired":
         """Return some of the settings, by their columns."""
         index = list(columns)
-        return Paired(self.baseline, self.difference[index], self.bootstrap[:, index], self.null[:, index])
+        samples = (sample[:, index] for sample in (self.bootstrap, self.null, self.conditional))
+        return Paired(self.baseline, self.difference[index], *samples)
 
     @staticmethod
     def join(samples: Sequence["Paired"]) -> "Paired":
@@ -59,6 +76,7 @@ class Paired:
             np.concatenate([sample.difference for sample in samples]),
             np.concatenate([sample.bootstrap for sample in samples], axis=1),
             np.concatenate([sample.null for sample in samples], axis=1),
+            np.concatenate([sample.conditional for sample in samples], axis=1),
         )
 
     @staticmethod
@@ -69,6 +87,7 @@ class Paired:
             np.mean([sample.difference for sample in samples], axis=0),
             np.mean([sample.bootstrap for sample in samples], axis=0),
             np.mean([sample.null for sample in samples], axis=0),
+            np.mean([sample.conditional for sample in samples], axis=0),
         )
 
 
@@ -78,6 +97,8 @@ def paired(
     *,
     target: npt.ArrayLike | None = None,
     clusters: npt.ArrayLike | None = None,
+    members: Collection[Collection[Hashable]] | None = None,
+    training_sets: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     resamples: int = 4000,
     seed: int | Sequence[int] = 0,
 ) -> Paired:
@@ -90,6 +111,13 @@ def paired(
             correlation of scores and target; without a target it is the mean score.
         clusters: (n,) labels, for a mean only: items with equal labels are drawn and exchanged together, as queries to one
             document should be, because a setting that moves the document moves the scores of all of them.
+        members: what each of the n items has to do with, such as the two sentences of a pair: items that share a member are
+            correlated. Unlike clusters they may be linked into one whole. Items are resampled as if independent, and the
+            deviations stretched by the root of the `variance_inflation`.
+        training_sets: for items whose scores are means over S >= 2 training sets, drawn independently, the same for all
+            settings: the statistic with each set, (S,) under the baseline, and (k, S) or (S,) under the settings. Each
+            deviation over items gets an independent one of the mean over sets, a multivariate Student t with S - 1 degrees
+            of freedom. What is particular to an item with a set is in both, which errs to the wide side.
         resamples: number of samples of the bootstrap, and of the randomisation test.
         seed: seed of both; samples of different items need different seeds, such as [0, 1] and [0, 2].
 
@@ -97,8 +125,8 @@ def paired(
     randomisation exchanges the *ranks* of an item's two scores, because a setting may shift all scores and rank alike.
 
     Raises:
-        ValueError: shapes that do not fit, fewer than two items or clusters, non-finite values, constant values to be
-            ranked, or clusters of items with a target.
+        ValueError: shapes that do not fit, fewer than two items, clusters or sets, non-finite values, constant values to be
+            ranked, clusters of items with a target, or both clusters and members.
 
     >>> result = paired([0.0, 0.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4])
     >>> float(result.difference[0]), float(result.p_value()[0].round(1))  # exactly 2 of 16 flips reach it
@@ -108,28 +136,95 @@ def paired(
     after = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     gold = None if target is None else np.asarray(target, dtype=np.float64)
     _check_paired(before, after, gold)
-    n, rng = len(before), np.random.default_rng(seed)
-    bootstrap: list[Floats]
-    null: list[Floats]
+    if clusters is not None and (members is not None or gold is not None):
+        raise ValueError("clusters are for a mean, and alone: give the members that items share instead of clusters")
+    rng = np.random.default_rng(seed)
     if gold is None:
+        sample = _of_mean(before, after, None if clusters is None else np.asarray(clusters), resamples, rng)
+    else:
+        sample = _of_spearman(before, after, gold, resamples, rng)
+    if members is not None:
+        sample = sample.stretch(np.sqrt(variance_inflation(influence(before, after, gold), members)))
+    if training_sets is None:
+        return sample
+    differences = _set_differences(*training_sets, settings=len(after))
+    bootstrap, null = (drawn + t_deviations(differences, resamples, rng) for drawn in (sample.bootstrap, sample.null))
+    return replace(sample, bootstrap=bootstrap, null=null)
+
+
+def influence(before: Floats, after: Floats, target: Floats | None) -> Floats:
+    """Return the influence (n, k) of each item on the differences: those of means, or of correlations with a target.
+
+    >>> influence(np.zeros(2), np.array([[1.0, 3.0]]), None).tolist()
+    [[-1.0], [1.0]]
+    """
+    if target is None:
         change = (after - before).T
-        sums, sizes = (change, np.ones(n)) if clusters is None else _by_cluster(change, np.asarray(clusters))
-        drawn = bootstrap_weights(len(sums), resamples, rng)
-        bootstrap = [weights @ sums / (weights @ sizes)[:, None] for weights in drawn]
-        null = [flips @ sums / n for flips in signs(len(sums), resamples, rng)]
-        return Paired(before.mean().item(), change.mean(axis=0), np.concatenate(bootstrap), np.concatenate(null))
-    if clusters is not None:
-        raise ValueError("clusters are for a mean: a rank correlation with a target is resampled by items alone")
-    columns = [before, *after]
+        centred: Floats = change - change.mean(axis=0)
+        return centred
+    first, *others = (spearman_influence(target, column) for column in (before, *after))
+    return np.stack([other - first for other in others], axis=1)
+
+
+def t_deviations(differences: Floats, resamples: int, rng: np.random.Generator) -> Floats:
+    """Draw deviations (resamples, k) of a mean of S vectors (S, k) from its expectation: multivariate Student t.
+
+    It has S - 1 degrees of freedom and the scale matrix of the mean's estimated covariance.
+
+    >>> draws = t_deviations(np.array([[1.0], [3.0]]), 100_000, np.random.default_rng(0))
+    >>> np.quantile(draws, [0.25, 0.75]).round(1) + 0.0  # of a Cauchy distribution: the standard error of 1, S - 1 being 1
+    array([-1.,  1.])
+    """
+    sets = len(differences)
+    centred = differences - differences.mean(axis=0)
+    chi_square = rng.chisquare(sets - 1, size=(resamples, 1))
+    # sets - 1 cancels between the covariance and the mean square that divides it.
+    draws: Floats = rng.normal(size=(resamples, sets)) @ centred / np.sqrt(sets * chi_square)
+    return draws
+
+
+def _of_mean(
+    before: Floats, after: Floats, clusters: npt.NDArray[Any] | None, resamples: int, rng: np.random.Generator
+) -> Paired:
+    change, n = (after - before).T, len(before)
+    sums, sizes = (change, np.ones(n)) if clusters is None else _by_cluster(change, clusters)
+    drawn = bootstrap_weights(len(sums), resamples, rng)
+    bootstrap = np.concatenate([weights @ sums / (weights @ sizes)[:, None] for weights in drawn])
+    null = np.concatenate([flips @ sums / n for flips in signs(len(sums), resamples, rng)])
+    return Paired(before.mean().item(), change.mean(axis=0), bootstrap, null, bootstrap)
+
+
+def _of_spearman(before: Floats, after: Floats, gold: Floats, resamples: int, rng: np.random.Generator) -> Paired:
+    columns, n = [before, *after], len(before)
     observed = spearman(np.ones((1, n)), gold, columns)
-    bootstrap = [_to_first(spearman(weights, gold, columns)) for weights in bootstrap_weights(n, resamples, rng)]
+    drawn = bootstrap_weights(n, resamples, rng)
+    bootstrap = np.concatenate([_to_first(spearman(weights, gold, columns)) for weights in drawn])
     # As ranks, because a setting may shift all scores and rank alike.
     target_ranks, first, *others = (_centred_ranks(np.ones((n, 1)), column)[:, 0] for column in (gold, *columns))
-    null = [
-        exchanged_correlations(flips, target_ranks, first, np.stack(others, axis=1))
-        for flips in signs(n, resamples, rng)
-    ]
-    return Paired(observed[0, 0].item(), _to_first(observed)[0], np.concatenate(bootstrap), np.concatenate(null))
+    null = np.concatenate(
+        [
+            exchanged_correlations(flips, target_ranks, first, np.stack(others, axis=1))
+            for flips in signs(n, resamples, rng)
+        ]
+    )
+    return Paired(observed[0, 0].item(), _to_first(observed)[0], bootstrap, null, bootstrap)
+
+
+def _set_differences(baseline: npt.ArrayLike, scores: npt.ArrayLike, *, settings: int) -> Floats:
+    """Return the differences (S, k) with each training set, checked."""
+    before = np.asarray(baseline, dtype=np.float64)
+    after = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    if before.ndim != 1 or len(before) < 2 or after.shape != (settings, len(before)):
+        raise ValueError(
+            f"expected training sets of shapes (S,) and ({settings}, S), S >= 2, not {before.shape} and {after.shape}: "
+            "leave them out if there is only one"
+        )
+    differences: Floats = (after - before).T
+    if not np.isfinite(differences).all():
+        raise ValueError(
+            f"training_sets: {(~np.isfinite(differences)).sum()} differences are not finite; leave those sets out"
+        )
+    return differences
 
 
 def _check_paired(before: Floats, after: Floats, gold: Floats | None) -> None:

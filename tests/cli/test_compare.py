@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections import Counter
 from importlib import metadata
 
 import numpy as np
@@ -65,26 +66,40 @@ def test_csv_and_json_hold_everything(results, expected):
 
 
 def test_markdown(results, expected):
-    lines = run(results, "--format", "markdown", "--by", "length").stdout.splitlines()
-    assert lines[0] == "**minilm, 256 tokens, float32**"
-    assert {line.count("|") for line in lines[2:]} == {10}
-    assert len(lines) == len(expected) + 4
-    (passkey,) = [line for line in lines if line.startswith("| task | LEMB")]
-    row = expected[expected.scope == "task"].iloc[1]
-    assert passkey == (
-        f"| task | LEMBPasskeyRetrieval test_256 |  | 0.9 | 60 | {row.baseline:.4f} | {row.difference:+.4f} "
-        f"| [{row.low:+.4f}, {row.high:+.4f}] | {row.p_holm:.2g}* |"
+    title, table, by_length, lengths, caption, conclusion = (
+        run(results, "--format", "markdown", "--by", "length").stdout.strip().split("\n\n")
     )
-    assert "| task | Clusters |  | 0.9 | 0 | 0.5000 | -0.2000 |  |  |" in lines
+    assert title == "**minilm, 256 tokens, float32**"
+    row = expected[expected.scope == "task"].iloc[1]
+    numbers = {name: 100 * row[name] for name in ("baseline", "difference", "low", "high")}
+    assert table.splitlines() == [
+        "|  | baseline | 0.9 |",
+        "| --- | ---: | ---: |",
+        "| Clusters | 50.00 | -20.00 |",
+        "| LEMBPasskeyRetrieval test_256 | {baseline:.2f} | {difference:+.2f}** [{low:+.2f}, {high:+.2f}] |".format(
+            **numbers
+        ),
+    ]
+    assert by_length == "By length, p after Holm's correction over the 4 length bins of this setting"
+    assert [line.count("|") for line in lengths.splitlines()] == [9] * (2 + 4)
+    assert "Holm's correction over the only task of this setting; ** also over the 1 difference on tasks." in caption
+    assert conclusion == (
+        "1 of 1 difference on tasks is more than chance after the correction over all of them (1 up, 0 down): 0.9 on "
+        f"LEMBPasskeyRetrieval {numbers['difference']:+.2f}."
+    )
 
 
-def test_table_shows_every_row_also_in_a_pipe(results, expected):
+def test_names_are_cells_of_their_own_in_markdown(monkeypatch, expected):
+    lines = in_process(monkeypatch, expected.assign(task="a|b.csv"), None, "--format", "markdown").splitlines()
+    assert lines[4].startswith("| a\\|b.csv | 50.00 |")
+
+
+def test_table_shows_rows_asked_for_also_in_a_pipe(results, expected):
     written = run(results, "--by", "length", "--by", "part")
     assert written.returncode == 0
     for row in expected.itertuples():
-        assert f"{row.difference:+.4f}" in written.stdout
+        assert f"{100 * row.difference:+.2f}" in written.stdout
     assert "LEMBPasskeyRetrieval test_256" in written.stdout
-    assert "p at most 0.05 after Holm's correction" in written.stdout
 
 
 @pytest.mark.parametrize(
@@ -157,8 +172,10 @@ def test_remedies_tasks_and_another_model_in_a_table(several):
         "**minilm, 256 tokens, float32**",
         "**white, 256 tokens, float32, against minilm**",
     ]
-    settings = [line.split(" | ")[3] for line in lines if line.startswith("| task |")]
-    assert settings == ["1.0 pieces(128)", "falling#0a1b2c3d", "1.0"]
+    assert [line for line in lines if line.startswith("|  |")] == [
+        "|  | baseline | 1.0 pieces(128) | falling#0a1b2c3d |",
+        "|  | baseline | 1.0 |",
+    ]
     assert "STS12" not in written.stdout
 
 
@@ -262,24 +279,169 @@ def detailed(tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("columns", [40, 80, 100, 200])
-@pytest.mark.parametrize("by", [(), ("length",), ("part", "length")])
-def test_no_digit_is_cut_in_a_terminal_of_any_width(detailed, columns, by, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setenv("COLUMNS", str(columns))
-    written = run(detailed, *(part for one in by for part in ("--by", one)))
-    assert written.returncode == 0, written.stderr
-    text = re.sub(r"\x1b\[[0-9;]*m", "", written.stdout)
-    assert "\u2026" not in text
-    assert "..." not in text
+def in_process(monkeypatch, frame, columns, *arguments):
+    """Return what is printed of a comparison on a terminal of so many columns, or in a pipe."""
+    monkeypatch.setattr("tempscale.comparison.compare.compare", lambda *_, **__: frame)
+    if columns is not None:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "dumb")
+        monkeypatch.setenv("COLUMNS", str(columns))
+    written = CliRunner().invoke(app, ["compare", ".", *arguments])
+    assert written.exit_code == 0, written.output
+    return written.stdout
+
+
+def made_up(tasks, settings):
+    """Return a comparison with numbers that all differ from each other."""
+    rng = np.random.default_rng(3)
+    labels = [f"LongNameOfTask{number}Classification" for number in range(tasks)]
+    rows = []
+    for scope, task in [*(("task", label) for label in labels), ("overall", "")]:
+        baseline = rng.random()
+        for number in range(settings):
+            low, difference, high = np.sort(rng.normal(0, 0.1, 3))
+            rows.append(
+                {
+                    "scope": scope,
+                    "task": task,
+                    "temperature": f"LogLength(reference_length={number})" if number % 3 else repr(1 + number / 10),
+                    "baseline": baseline,
+                    "difference": difference,
+                    "low": low,
+                    "high": high,
+                    "p_holm": rng.choice([0.01, 1]),
+                    "p_holm_all": rng.choice([0.01, 1]),
+                    "tasks": tasks if scope == "overall" else np.nan,
+                }
+            )
+    usual = {
+        "model": "minilm",
+        "max_seq_length": 256,
+        "dtype": "float32",
+        "layers": "all",
+        "apply_to": "both",
+        "remedy": "",
+        "model_hash": "m",
+        "against": "minilm",
+        "data_hash": "d",
+        "interval": "items",
+        "family": "all",
+        "split": "test",
+        "subset": "default",
+        "prompts": "",
+    }
+    return pd.DataFrame(rows).assign(**usual).reindex(columns=COLUMNS)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120, 200])
+@pytest.mark.parametrize(("tasks", "settings"), [(1, 1), (2, 3), (3, 30), (30, 3), (20, 20)])
+def test_every_number_is_whole_in_a_terminal_of_any_width(tasks, settings, columns, monkeypatch):
+    frame = made_up(tasks, settings)
+    text = in_process(monkeypatch, frame, columns)
     assert max(map(len, text.splitlines())) <= max(80, columns)
+    table = text[: text.index("Scores and differences")]
+    shown = frame[(frame.scope == "task") | (frame.tasks > 1)]
+    means = frame[frame.tasks > 1]
+    signed = Counter(re.findall(r"[+-]\d+\.\d\d(?!\d)", table))
+    differences = Counter(f"{100 * value:+.2f}" for value in shown.difference)
+    in_cells, in_means = (
+        Counter(f"{100 * value:+.2f}" for value in [*rows.low, *rows.high]) for rows in (shown, means)
+    )
+    assert signed in (differences + in_cells, differences + in_means)
+    halves = Counter(re.findall(r"(?<=±)\d+\.\d\d", table))
+    tasks_alone = shown[shown.scope == "task"]
+    expected = Counter(f"{100 * (row.high - row.low) / 2:.2f}" for row in tasks_alone.itertuples())
+    assert halves in (Counter(), expected)
+    unsigned = re.findall(r"(?<![-+±.\d])\d+\.\d\d(?!\d)", table)
+    assert sorted(unsigned) == sorted(f"{100 * value:.2f}" for value in shown.groupby("task").baseline.first())
+    marks = (shown.p_holm <= 0.05).sum(), ((shown.p_holm <= 0.05) & (shown.p_holm_all <= 0.05)).sum()
+    assert (len(re.findall(r"\d\*", table)), table.count("**")) == marks
+
+
+SMALL = made_up(2, 2).assign(
+    task=["STS16", "STS16", "SciFact", "SciFact", "", ""],
+    temperature=["0.9", "0.8"] * 3,
+    baseline=[0.7899, 0.7899, 0.654, 0.654, 0.722, 0.722],
+    difference=[0.0041, -0.1032, 0.0, -0.0073, 0.0021, -0.0553],
+    low=[0.001, -0.15, -0.002, -0.0191, -0.0001, -0.0801],
+    high=[0.0072, -0.0612, 0.0022, 0.0043, 0.0041, -0.03],
+    p_holm=[0.03, 0.001, 1, 1, 1, 0.04],
+    p_holm_all=[0.06, 0.004, 1, 1, 1, 0.06],
+)
+
+
+SEVEN = SMALL[SMALL.temperature == "0.8"].assign(temperature="0.7")
+LAST = [SMALL[SMALL.temperature == "0.8"].assign(layers=f"last:{number}") for number in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        (
+            SMALL,
+            """
+                 baseline                     0.9                       0.8
+───────────────  ────────  ──────────────────────  ────────────────────────
+STS16               78.99  +0.41*  [+0.10, +0.72]  -10.32** [-15.00, -6.12]
+SciFact             65.40  +0.00   [-0.20, +0.22]    -0.73   [-1.91, +0.43]
+mean of 2 tasks     72.20  +0.21   [-0.01, +0.41]    -5.53*  [-8.01, -3.00]
+""",
+        ),
+        (
+            pd.concat([SMALL, SEVEN]),
+            """
+                 baseline             0.9             0.8             0.7
+───────────────  ────────  ──────────────  ──────────────  ──────────────
+STS16               78.99   +0.41*  ±0.31  -10.32** ±4.44  -10.32** ±4.44
+SciFact             65.40   +0.00   ±0.21   -0.73   ±1.17   -0.73   ±1.17
+mean of 2 tasks     72.20   +0.21           -5.53*          -5.53*
+                           [-0.01, +0.41]  [-8.01, -3.00]  [-8.01, -3.00]
+""",
+        ),
+        (
+            # more settings than tasks, for which there is no room side by side
+            pd.concat([SMALL, *LAST]).query("task != 'SciFact'"),
+            """
+                                    STS16         mean of 2 tasks
+───────────────  ────────────────────────  ──────────────────────
+baseline                            78.99                   72.20
+0.9                +0.41*  [+0.10, +0.72]  +0.21   [-0.01, +0.41]
+0.8              -10.32** [-15.00, -6.12]  -5.53*  [-8.01, -3.00]
+0.8 last:1 both  -10.32** [-15.00, -6.12]  -5.53*  [-8.01, -3.00]
+0.8 last:2 both  -10.32** [-15.00, -6.12]  -5.53*  [-8.01, -3.00]
+""",
+        ),
+        (
+            # the means are one column then, and show their intervals beside them
+            pd.concat([SMALL, *LAST]),
+            """
+                          STS16        SciFact         mean of 2 tasks
+───────────────  ──────────────  ─────────────  ──────────────────────
+baseline                  78.99          65.40                   72.20
+0.9               +0.41*  ±0.31  +0.00   ±0.21  +0.21   [-0.01, +0.41]
+0.8              -10.32** ±4.44  -0.73   ±1.17  -5.53*  [-8.01, -3.00]
+0.8 last:1 both  -10.32** ±4.44  -0.73   ±1.17  -5.53*  [-8.01, -3.00]
+0.8 last:2 both  -10.32** ±4.44  -0.73   ±1.17  -5.53*  [-8.01, -3.00]
+""",
+        ),
+    ],
+)
+def test_cells_say_as_much_as_fits(frame, expected, monkeypatch):
+    lines = in_process(monkeypatch, frame.reset_index(drop=True), 80).splitlines()
+    assert lines[2 : lines.index("", 2)] == expected.strip("\n").splitlines()
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("by", [(), ("length",), ("part", "length")])
+def test_details_are_whole_on_request(detailed, columns, by, monkeypatch):
     with pytest.warns(UserWarning, match="older results under the same name"):
-        frame = compare(detailed, lengths="length" in by)
-    shown = frame[~frame.scope.isin({"part", "length"} - set(by))]
+        frame = compare(detailed)
+    text = in_process(monkeypatch, frame, columns, *(part for one in by for part in ("--by", one)))
+    assert max(map(len, text.splitlines())) <= columns
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    for row in shown.itertuples():
-        numbers = f"{row.baseline:.4f} {row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}] {row.p_holm:.2g}"
+    for row in frame[frame.scope.isin(by)].itertuples():
+        values = [100 * value for value in (row.baseline, row.difference, row.low, row.high)]
+        numbers = "{:.2f} {:+.2f} [{:+.2f}, {:+.2f}] {:.2g}".format(*values, row.p_holm)
         assert any(numbers in line for line in lines), numbers
     assert ("By length" in text, "On the splits and subsets of a task" in text) == ("length" in by, "part" in by)
 
@@ -287,10 +449,12 @@ def test_no_digit_is_cut_in_a_terminal_of_any_width(detailed, columns, by, monke
 def test_closing_sentences(detailed):
     written = run(detailed)
     words = " ".join(written.stdout.split())
-    assert ("Real differences (p at most 0.05 after Holm's correction): on a task 2 of 4 (0 up, 2 down): ") in words, (
-        words
+    assert (
+        "2 of 4 differences on tasks are more than chance after the correction over all of them (0 up, 2 down): "
+        in words
     )
-    assert re.search(r"over all tasks 2 of 2 \(0 up, 2 down\)", words)
+    assert "; the mean over tasks changes at " in words
+    assert "The setting best on the other tasks changes the score of the one left out by " in words
     assert "Texts longer than 256 tokens were cut: 31 % of SciFact" in words
     assert "In front of the texts was put 'query: ' (queries): SciFact" in words
     assert written.stderr.splitlines() == [
@@ -299,8 +463,8 @@ def test_closing_sentences(detailed):
     ]
     both = run(detailed, "--versions", "all", "--format", "markdown")
     assert both.stderr == ""
-    tasks = {line.split(" | ")[1] for line in both.stdout.splitlines() if line.startswith("| task |")}
-    assert tasks == {"SciFact (d0)", "SciFact (d1)", "AVeryLongNameOfATaskClassification"}
+    tasks = re.findall(r"^\| (\w.*?) \|", both.stdout, re.MULTILINE)
+    assert tasks == ["AVeryLongNameOfATaskClassification", "SciFact (d0)", "SciFact (d1)", "mean of 2 tasks"]
 
 
 def test_published_units_are_those_compared(detailed, tmp_path):

@@ -18,7 +18,8 @@ UNIT = Unit("minilm", "m1", "A", "Retrieval", "test", "default", "1.0", "all", "
 MEASURED = Measured(0.0, "ndcg_at_10", "mean", "cpu", "{}", "", 1.0, 1)
 
 
-def add(store, unit, scores, *, target=None, tokens=None, statistic=None, names=None, main=None, clusters=None):
+def add(store, unit, scores, *, target=None, tokens=None, statistic=None, names=None, main=None, clusters=None, sources=None,
+        texts=None, experiments=None):  # fmt: skip
     scores = np.asarray(scores, dtype=float)
     if statistic is None:
         statistic = "mean" if target is None else "spearman"
@@ -31,10 +32,14 @@ def add(store, unit, scores, *, target=None, tokens=None, statistic=None, names=
             score,
             None if target is None else target[i],
             None if clusters is None else str(clusters[i]),
+            None if sources is None else sources[i],
+            None if texts is None else texts[i],
         )
         for i, score in enumerate(scores)
     ]
-    store.add(unit, replace(MEASURED, main_score=float(main), statistic=statistic), items)
+    raw = {} if experiments is None else {"scores_per_experiment": [{MEASURED.metric: one} for one in experiments]}
+    measured = replace(MEASURED, main_score=float(main), statistic=statistic, scores=json.dumps(raw))
+    store.add(unit, measured, items)
 
 
 def noisy(rng, n, gain=0.0):
@@ -422,7 +427,8 @@ def test_against_another_model(whitened):
     own = compare(out)
     frame = compare(out, against="minilm")
     assert (own.against == own.model).all()
-    pd.testing.assert_frame_equal(*(f[f.model == "minilm"].reset_index(drop=True) for f in (frame, own)))
+    both = [f[f.model == "minilm"].reset_index(drop=True) for f in (frame, own)]
+    pd.testing.assert_frame_equal(*(f.drop(columns="p_holm_all") for f in both))
     rows = frame.query("scope == 'task' and model == 'white'")
     assert (rows.against == "minilm").all()
     assert rows.remedy.tolist() == ["", "pieces(64)"] * 2
@@ -612,3 +618,220 @@ def test_scores_that_are_not_defined(tmp_path, undefined, ranked):
     of_b = rows[rows.task == "B"].set_index("temperature").difference
     overall = frame[frame.scope == "overall"].set_index("temperature").difference
     assert np.isclose(overall["0.9"], of_b["0.9"])
+
+
+def classified(rng, n=200, sets=10, gain=0.0, spread=0.05):
+    """Whether an item is right with each training set, (sets, n), under a baseline and a setting."""
+    chance = 0.7 + np.array([0, gain])[:, None] + spread * rng.normal(size=(2, sets))
+    return (rng.random((sets, n)) < chance[:, :, None]).astype(float)
+
+
+CLASSIFICATION = replace(UNIT, task_type="Classification")
+
+
+def test_training_sets_widen_the_interval_of_a_classification(tmp_path):
+    before, after = classified(np.random.default_rng(14))
+    with Store(tmp_path) as store:
+        for temperature, right in (("1.0", before), ("0.9", after)):
+            unit = replace(CLASSIFICATION, temperature=temperature)
+            add(store, unit, right.mean(axis=0), experiments=right.mean(axis=1), tokens=np.arange(200))
+    found = compare(tmp_path, resamples=20_000)
+    row = found[found.scope == "task"].iloc[0]
+    assert row.interval == "items and training sets"
+    changes = after - before
+    over_items, over_sets = (changes.mean(axis=axis).std(ddof=1) ** 2 / changes.shape[1 - axis] for axis in (0, 1))
+    assert np.isclose((row.high_conditional - row.low_conditional) / 2, 1.96 * np.sqrt(over_items), rtol=0.05)
+    # a Student t with nine degrees of freedom is wider than the normal distribution of its variance
+    wide = stats.norm.rvs(size=100_000, random_state=1) * np.sqrt(over_items)
+    wide = wide + stats.t.rvs(9, size=100_000, random_state=2) * np.sqrt(over_sets)
+    assert np.isclose(row.half_width, np.quantile(np.abs(wide), 0.95), rtol=0.05)
+    assert np.isclose(row.p, (np.abs(wide) >= abs(changes.mean())).mean(), atol=0.03)
+    lengths = found[found.scope == "length"]
+    assert set(lengths.interval) == {"items, training sets fixed"}
+    assert lengths.low.tolist() == lengths.low_conditional.tolist()
+
+
+@pytest.mark.parametrize("lacking", ["unit", "metric", "number", "none"])
+def test_training_sets_that_are_not_known_are_held_fixed(tmp_path, lacking):
+    before, after = classified(np.random.default_rng(15))
+    sets = {"1.0": before.mean(axis=1).tolist(), "0.9": after.mean(axis=1).tolist()}
+    if lacking == "unit":  # measured before they were kept
+        sets["1.0"] = None
+    if lacking == "metric":
+        sets["1.0"][3] = None
+    if lacking == "number":  # not those of the score
+        sets["0.9"] = sets["0.9"][:4]
+    with Store(tmp_path) as store:
+        for temperature, right in (("1.0", before), ("0.9", after)):
+            unit = replace(CLASSIFICATION, temperature=temperature)
+            add(store, unit, right.mean(axis=0), experiments=sets[temperature] if lacking != "metric" else [
+                np.nan if one is None else one for one in sets[temperature]])  # fmt: skip
+    row = compare(tmp_path).query("scope == 'task'").iloc[0]
+    known = lacking == "none"
+    assert row.interval == ("items and training sets" if known else "items, training sets fixed")
+    assert ((row.low, row.high) == (row.low_conditional, row.high_conditional)) is not known
+
+
+def paired_texts(rng, n, hubs):
+    """Ids of two sentences for each of n pairs, the first one of a few."""
+    first = rng.integers(hubs, size=n)
+    return first, [f"s{one} t{number}" for number, one in enumerate(first)]
+
+
+def test_pairs_that_share_a_sentence_widen_the_interval(tmp_path):
+    rng = np.random.default_rng(16)
+    first, texts = paired_texts(rng, 120, 20)
+    target = 2 * rng.normal(size=20)[first] + rng.normal(size=120)
+    before = target + rng.normal(size=120)
+    after = before + rng.normal(size=20)[first]
+    found = {}
+    for name, given in (("items that share texts", texts), ("items", [f"a{n} b{n}" for n in range(120)])):
+        with Store(tmp_path / name) as store:
+            for temperature, scores in (("1.0", before), ("0.9", after)):
+                add(
+                    store,
+                    replace(UNIT, temperature=temperature),
+                    scores,
+                    target=target,
+                    texts=given,
+                    tokens=np.arange(120),
+                )
+        found[name] = compare(tmp_path / name, bins=2)
+        assert set(found[name].interval) == {name}
+    together, apart = found.values()
+    assert np.allclose(together.difference, apart.difference)
+    # the jackknife, for all pairs
+    everything = np.arange(120)
+    psi = np.array([statistic(after[k], target[k]) - statistic(before[k], target[k])
+                    for k in (everything != n for n in everything)])  # fmt: skip
+    psi -= psi.mean()
+    factor = np.sqrt(sum(psi[first == one].sum() ** 2 for one in range(20)) / (psi**2).sum())
+    ratio = (together.half_width / apart.half_width)[together.scope == "task"].item()
+    assert factor > 1.2
+    assert np.isclose(ratio, factor, rtol=0.05)
+    assert (together.p >= apart.p).all()
+
+
+def test_within_sources_each_source_counts_once(tmp_path):
+    """A setting that only tells sources apart gains over all, and nothing within."""
+    rng = np.random.default_rng(17)
+    sources = rng.permutation(np.repeat(["news", "forum", "tweets", None], [60, 30, 9, 5]))
+    level = np.select([sources == "news", sources == "forum"], [2.0, -2.0], 0.0)
+    target = level + rng.normal(size=104)
+    before = target - level + rng.normal(size=104)
+    after, noisier = before + level, before + rng.normal(size=104)
+    with Store(tmp_path) as store:
+        for temperature, scores in (("1.0", before), ("0.9", after), ("0.8", noisier)):
+            add(
+                store,
+                replace(UNIT, temperature=temperature),
+                scores,
+                target=target,
+                sources=sources,
+                tokens=np.arange(104),
+            )
+    found = compare(tmp_path)
+    row, other = (found[(found.scope == "task") & (found.temperature == one)].iloc[0] for one in ("0.9", "0.8"))
+    assert row.sources == 2, "nine items are too few, and some are of no known source"
+    assert row.difference > 0.2
+    assert np.isclose(row.within, 0, atol=1e-12), "within a source the ranks are the same"
+    assert (row.within_low, row.within_high, row.within_p) == (pytest.approx(0), pytest.approx(0), 1)
+    by_loop = [
+        statistic(noisier[sources == name], target[sources == name])
+        - statistic(before[sources == name], target[sources == name])
+        for name in ("news", "forum")
+    ]
+    assert np.isclose(other.within, np.mean(by_loop))
+    assert other.within_low < other.within < other.within_high
+    assert other.within_p < 0.05
+    rest = found[found.scope != "task"]
+    assert rest[["within", "within_low", "within_high", "within_p", "sources"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("kind", ["mean", "one source", "unranked"])
+def test_no_difference_within_sources(tmp_path, kind):
+    rng = np.random.default_rng(18)
+    target = np.where(np.arange(40) < 20, 1.0, rng.normal(size=40)) if kind == "unranked" else rng.normal(size=40)
+    sources = np.repeat(["a", "a" if kind == "one source" else "b"], 20)
+    with Store(tmp_path) as store:
+        for temperature in ("1.0", "0.9"):
+            scores = rng.random(40)
+            gold = None if kind == "mean" else target
+            add(store, replace(UNIT, temperature=temperature), scores, target=gold, sources=sources)
+    row = compare(tmp_path).query("scope == 'task'").iloc[0]
+    assert row[["within", "within_low", "within_high", "within_p", "sources"]].isna().all()
+    assert row.low < row.high
+
+
+def test_overall_compares_settings_on_the_same_tasks(tmp_path):
+    """Two settings on three tasks, three on two of them, and one on another two."""
+    rng = np.random.default_rng(19)
+    tasks = {"0.95": "ABC", "0.9": "ABC", "0.8": "AB", "0.7": "AB", "0.6": "AB", "0.5": "BC"}
+    with Store(tmp_path) as store:
+        for task in "ABC":
+            before = rng.random(50)
+            add(store, replace(UNIT, task=task), before)
+            for temperature, run in tasks.items():
+                if task in run:
+                    after = before + rng.normal(0.02, 0.1, 50)
+                    add(store, replace(UNIT, task=task, temperature=temperature), after)
+    with pytest.warns(UserWarning, match="4 of 6 settings lack some of the 3 tasks"):
+        frame = compare(tmp_path)
+    rows = frame[frame.scope == "overall"].set_index("temperature")
+    assert rows.tasks.to_dict() == {temperature: len(run) for temperature, run in tasks.items()}
+    words = {"ABC": "the 2 settings run on these 3 tasks", "AB": "the 3 settings run on these 2 tasks",
+             "BC": "the only setting run on these 2 tasks"}  # fmt: skip
+    for run, family in words.items():
+        members = rows.loc[[temperature for temperature, those in tasks.items() if those == run]]
+        assert set(members.family) == {family}
+        assert np.allclose(members.p_holm, holm_by_definition(members.p.tolist()))
+    assert np.allclose(rows.p_holm_all, holm_by_definition(rows.p.tolist()))
+    assert frame[frame.scope == "held-out overall"].tasks.tolist() == [3]
+    assert frame[~frame.scope.isin(["overall", "held-out overall"])].tasks.isna().all()
+
+
+def test_families_are_named_and_the_whole_table_is_one_more(filled):
+    frame = compare(filled[0])
+    tasks = frame[(frame.scope == "task") & frame.p.notna()]
+    assert np.allclose(tasks.p_holm_all, holm_by_definition(tasks.p.tolist()))
+    assert (tasks.p_holm_all >= tasks.p_holm - 1e-12).all()
+    assert frame[~frame.scope.isin(["task", "overall"])].p_holm_all.isna().all()
+    untested = frame[frame.p.isna()]
+    assert set(untested.family) == {""}
+    assert untested.p_holm_all.isna().all()
+    families = frame[frame.p.notna()].groupby("scope").family.unique().map(list).to_dict()
+    assert families == {
+        "task": ["the 3 tasks of this setting"],
+        "part": ["the 2 parts of this setting"],
+        "length": ["the 16 length bins of this setting"],
+        "overall": ["the 3 settings run on these 3 tasks"],
+        "held-out": ["the 3 tasks held out"],
+        "held-out overall": ["the only mean over held-out tasks"],
+    }
+
+
+def test_a_mean_over_tasks_says_all_that_was_resampled(tmp_path):
+    rng = np.random.default_rng(20)
+    with Store(tmp_path) as store:
+        for temperature in ("1.0", "0.9"):
+            scores = rng.random(40)
+            unit = replace(UNIT, temperature=temperature)
+            add(store, unit, scores, clusters=np.arange(40) // 2)
+            add(store, replace(unit, task="B"), scores, clusters=np.arange(40))
+            add(store, replace(unit, task="C", task_type="Classification"), scores, experiments=[scores.mean()] * 3)
+    frame = compare(tmp_path).set_index(["scope", "task"]).interval
+    assert frame["task"].to_dict() == {"A": "clusters of items", "B": "items", "C": "items and training sets"}
+    assert frame["overall"].tolist() == ["clusters of items; items; items and training sets"]
+    assert frame["held-out overall"].tolist() == frame["overall"].tolist()
+
+
+def test_held_out_rows_are_conditional_on_training_sets_too(tmp_path):
+    rng = np.random.default_rng(21)
+    with Store(tmp_path) as store:
+        for task in "AB":
+            for temperature, right in zip(("1.0", "0.9"), classified(rng, gain=0.1), strict=True):
+                unit = replace(CLASSIFICATION, task=task, temperature=temperature)
+                add(store, unit, right.mean(axis=0), experiments=right.mean(axis=1))
+    rows = compare(tmp_path).query("scope.str.startswith('held-out')", engine="python")
+    assert (rows.low < rows.low_conditional).all()
+    assert (rows.high_conditional < rows.high).all()

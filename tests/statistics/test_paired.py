@@ -232,9 +232,125 @@ def test_interval_over_clusters_covers_and_one_over_items_would_not():
     [
         ({"clusters": [1, 1, 1]}, "all items are in one cluster"),
         ({"clusters": [1, 2]}, "expected a cluster for each of 3 items"),
-        ({"clusters": [1, 2, 2], "target": [1, 2, 3]}, "clusters are for a mean"),
+        (
+            {"clusters": [1, 2, 2], "target": [1, 2, 3]},
+            "clusters are for a mean, and alone: give the members that items share",
+        ),
+        ({"clusters": [1, 2, 2], "members": [[1], [2], [2]]}, "clusters are for a mean, and alone"),
     ],
 )
 def test_clusters_that_cannot_be(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         paired([1.0, 2.0, 3.0], [2.0, 1.0, 3.0], **arguments)
+
+
+@pytest.mark.parametrize("ranked", [False, True])
+def test_members_stretch_what_resampling_says(ranked):
+    """By the root of the ratio of two variances, both written out; the jackknife gives the influence of an item."""
+    rng = np.random.default_rng(8)
+    first = rng.integers(8, size=80)
+    members = [(int(one), 100 + n) for n, one in enumerate(first)]
+    target, before = 2 * rng.normal(size=8)[first] + 0.3 * rng.normal(size=(2, 80))
+    after = before + 2 * rng.normal(size=8)[first] + 0.3 * rng.normal(size=80)
+    gold = target if ranked else None
+    apart, together = (paired(before, after, target=gold, members=shared, seed=1) for shared in (None, members))
+
+    def difference(kept):
+        if ranked:
+            return stats.spearmanr(after[kept], target[kept])[0] - stats.spearmanr(before[kept], target[kept])[0]
+        return (after - before)[kept].mean()
+
+    everything = np.arange(80)
+    left_out = np.array([difference(everything != n) for n in everything])
+    psi = 79 * (left_out.mean() - left_out)
+    factor = np.sqrt(sum(psi[first == one].sum() ** 2 for one in range(8)) / (psi**2).sum())
+    assert factor > 1.5
+    assert np.isclose(together.difference, apart.difference)
+    for sample in ("bootstrap", "conditional"):
+        deviations = [getattr(one, sample) - one.difference for one in (together, apart)]
+        assert np.allclose(deviations[0], factor * deviations[1], rtol=0.03 if ranked else 1e-9)
+    assert np.allclose(together.null, factor * apart.null, rtol=0.03 if ranked else 1e-9)
+
+
+def test_members_that_nobody_shares_change_nothing():
+    before, after = np.random.default_rng(9).normal(size=(2, 30))
+    apart, together = (paired(before, after, members=members) for members in (None, [[n, -n - 1] for n in range(30)]))
+    assert np.allclose(apart.bootstrap, together.bootstrap, atol=1e-12)
+    assert np.array_equal(apart.null, together.null)
+
+
+def test_pairs_that_are_all_linked_are_still_resampled():
+    """Each shares a sentence with the next: one cluster, but not one item."""
+    change = np.random.default_rng(10).normal(size=200)
+    linked = paired(np.zeros(200), change, members=[(n, n + 1) for n in range(200)])
+    centred = change - change.mean()
+    factor = np.sqrt(max(1, 1 + 2 * (centred[1:] * centred[:-1]).sum() / (centred**2).sum()))
+    width = paired(np.zeros(200), change).interval().half_width
+    assert np.allclose(linked.interval().half_width, factor * width)
+
+
+def test_interval_over_training_sets_alone_is_that_of_student():
+    """Where all items change alike only the sets vary: the textbook interval of a mean of ten, and its test."""
+    of_sets = np.random.default_rng(11).normal(0.3, 1, size=(2, 10)) * [[1], [2]]
+    mean = of_sets.mean(axis=1)
+    after = np.repeat(mean[:, None], 50, axis=1)
+    found = paired(np.zeros(50), after, training_sets=(np.zeros(10), of_sets), resamples=100_000)
+    _, low, high = found.interval()
+    expected = stats.ttest_1samp(of_sets, 0, axis=1)
+    bounds = expected.confidence_interval()
+    error = of_sets.std(axis=1, ddof=1) / np.sqrt(10)
+    assert np.allclose(low, bounds.low, atol=0.03 * error)
+    assert np.allclose(high, bounds.high, atol=0.03 * error)
+    # the test adds the flips, of which all go one way with a chance of 2 ** -49: none of them by itself
+    flips = stats.t.rvs(9, size=(100_000, 2), random_state=1) * error + mean * (2 * stats.binom.rvs(
+        50, 0.5, size=(100_000, 1), random_state=2) / 50 - 1)  # fmt: skip
+    assert np.allclose(found.p_value(), (np.abs(flips) >= np.abs(mean)).mean(axis=0), atol=0.01)
+
+
+def test_training_sets_add_their_variance_and_their_covariance():
+    rng = np.random.default_rng(12)
+    before, *after = rng.normal(size=(4, 40))
+    base, one, other = rng.normal(size=(3, 100))
+    sets = (base, [one, other, 2 * base - one])  # the last is the first, the other way round
+    fixed, drawn = (paired(before, after, training_sets=given, resamples=40_000, seed=1) for given in (None, sets))
+    assert np.array_equal(drawn.conditional, fixed.bootstrap)
+    assert np.array_equal(fixed.conditional, fixed.bootstrap)
+    differences = np.stack([one - base, other - base, base - one])
+    # of a Student t with 99 degrees of freedom
+    covariance = np.cov(differences) / 100 * 99 / 97
+    for name in ("bootstrap", "null"):
+        added = np.cov(getattr(drawn, name) - getattr(fixed, name), rowvar=False)
+        assert np.allclose(added, covariance, atol=0.03 * covariance.max())
+    inner, outer = drawn.interval(sets_fixed=True), drawn.interval()
+    assert np.array_equal(inner.low, fixed.interval().low)
+    assert (outer.half_width > inner.half_width).all()
+
+
+def test_what_is_conditional_stays_so():
+    rng = np.random.default_rng(13)
+    before, first, second = rng.normal(size=(3, 20))
+    sets = rng.normal(size=(3, 10))
+    both = paired(before, [first, second], training_sets=(sets[0], sets[1:]), resamples=200)
+    one = both.select([1])
+    assert np.array_equal(one.conditional[:, 0], both.conditional[:, 1])
+    assert np.array_equal(Paired.join([both, one]).conditional, both.conditional[:, [0, 1, 1]])
+    other = paired(before, [second, first], resamples=200, seed=1)
+    mean = Paired.average([both, other])
+    assert np.allclose(mean.conditional, (both.conditional + other.bootstrap) / 2)
+    assert np.allclose(mean.bootstrap, (both.bootstrap + other.bootstrap) / 2)
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (
+            ([0.5], [0.6]),
+            "expected training sets of shapes (S,) and (1, S), S >= 2, not (1,) and (1, 1): leave them out",
+        ),
+        (([0.5, 0.6], [[0.6, 0.7], [0.6, 0.7]]), "not (2,) and (2, 2)"),
+        (([0.5, 0.6], [0.6, np.nan]), "training_sets: 1 differences are not finite; leave those sets out"),
+    ],
+)
+def test_training_sets_that_cannot_be(sets, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        paired([1.0, 2.0, 3.0], [2.0, 1.0, 3.0], training_sets=sets)
