@@ -1,11 +1,13 @@
-"""Retrieval at fixed information, experiment 1 of the second study: `python fixed_information.py DATA OUT [MODEL]`.
+"""Retrieval at fixed information, experiment 1 of the second study: `python fixed_information.py DATA OUT`.
 
-DATA is a folder with SciFact. Embeddings are kept in OUT/embeddings, so that a call that was interrupted goes on. OUT gets
-fixed_information.csv, a row for each query, setting and long reading: collection, query, setting, reading, all_cut and
-all_long (nDCG@10 in an index where all documents are read that way), cut_in_mixed and long_in_mixed (the mean over 80 mixed
-indexes, by how the query's own document is read), and mixed (the mean over all of them).
+Options name a model, and fewer settings, readings or collections for a slow one. DATA is a folder with SciFact. Embeddings
+are kept in OUT/embeddings, so that a call that was interrupted goes on. OUT gets fixed_information.csv, a row for each
+query, setting and long reading: collection, query, document, setting, reading, all_cut and all_long (nDCG@10 in an index
+where all documents are read that way), cut_in_mixed and long_in_mixed (the mean over 80 mixed indexes, by how the query's own
+document is read), and mixed (the mean over all of them).
 """
 
+import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,15 +128,22 @@ def scores(vectors: dict, reading: str, relevant: list[int], project: bool) -> I
         yield is_long[relevant], ndcg(asked, projected(index, half_of_documents) if project else index, grades)
 
 
-data, out = Path(sys.argv[1]), Path(sys.argv[2])
-model = load_model(sys.argv[3] if len(sys.argv) > 3 else "minilm", device="cpu", max_seq_length=LONG)
+parser = argparse.ArgumentParser()
+parser.add_argument("data", type=Path)
+parser.add_argument("out", type=Path)
+parser.add_argument("--model", default="minilm")
+parser.add_argument("--settings", nargs="+", default=SETTINGS)
+parser.add_argument("--readings", nargs="+", default=["whole", "repeated", "padded", "distracted"])
+parser.add_argument("--collections", nargs="+", default=["docstrings", "SciFact"])
+given = parser.parse_args()
+out = given.out
+model = load_model(given.model, device="cpu", max_seq_length=LONG)
 rows = []
-for name, (queries, documents, relevant) in {
-    "docstrings": of_packages(),
-    "SciFact": of_scifact(data / "SciFact"),
-}.items():
+for name in given.collections:
+    queries, documents, relevant = of_packages() if name == "docstrings" else of_scifact(given.data / name)
     asked, read = content_ids(model, queries), readings(content_ids(model, documents))
-    for setting in track(SETTINGS, name):
+    read = {reading: read[reading] for reading in ("cut", *given.readings)}
+    for setting in track(given.settings, name):
         base, _, _ = setting.partition("project")
         vectors = embedded(name, base.rstrip("+") or "1.0", asked, read)
         for reading in list(read)[1:]:
@@ -152,4 +161,4 @@ for name, (queries, documents, relevant) in {
             table.insert(1, "document", relevant)
             rows.append(table.assign(collection=name, setting=setting, reading=reading))
 about = {"command": f"python fixed_information.py {' '.join(sys.argv[1:])}", "tokens": f"{CUT} and {LONG}"}
-write_table(pd.concat(rows), out / "fixed_information.csv", about, digits=6)
+write_table(pd.concat(rows), out / "fixed_information.csv", about, digits=5)
