@@ -3,8 +3,8 @@
 Options name a model, and fewer settings, readings or collections for a slow one. DATA is a folder with SciFact. Embeddings
 are kept in OUT/embeddings, so that a call that was interrupted goes on. OUT gets fixed_information.csv, a row for each
 query, setting and long reading: collection, query, document, setting, reading, all_cut and all_long (nDCG@10 in an index
-where all documents are read that way), cut_in_mixed and long_in_mixed (the mean over 80 mixed indexes, by how the query's own
-document is read), and mixed (the mean over all of them).
+where all documents are read that way), cut_in_mixed and long_in_mixed (the mean over 80 mixed indexes, by how the query's
+own document is read), and mixed (the mean over all of them).
 """
 
 import argparse

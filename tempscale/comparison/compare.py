@@ -26,7 +26,7 @@ from tempscale.comparison.matching import (
     select_tasks,
 )
 from tempscale.evaluation.store import Setting, Store
-from tempscale.statistics.intervals import Floats, holm
+from tempscale.statistics.intervals import LEVEL, Floats, holm
 from tempscale.statistics.paired import Paired, paired
 from tempscale.statistics.within import paired_within
 
@@ -228,7 +228,7 @@ def compare(
     Warns:
         UserWarning: one sentence each about what is left out (tasks without a baseline, older states of a name, units that
             were altered, settings that lack parts or tasks, lengths with too few items), about scores that are not
-            defined, and about packages that differ.
+            defined, about packages that differ, and about a table too large for the number of resamples.
     """
     import pandas as pd
 
@@ -244,14 +244,19 @@ def compare(
             if versions == "newest":
                 units = newest(units, notes)
             rows += _all_rows(store, units, against, float(baseline), how, notes)
+        frame = pd.DataFrame(rows, columns=COLUMNS)
+        for scope in ("task", "overall"):
+            tested = (frame.scope == scope) & frame.p.notna()
+            frame.loc[tested, "p_holm_all"] = holm(frame.p[tested])
+            if tested.sum() > LEVEL * (resamples + 1):
+                notes.append(
+                    f"{tested.sum()} differences are too many for {resamples} resamples: corrected over all of them none can "
+                    f"reach {LEVEL}; compare fewer tasks at a time, or ask for at least {round(tested.sum() / LEVEL)} resamples"
+                )
+        return frame
     finally:
         for note in notes:
             warnings.warn(note, stacklevel=2)
-    frame = pd.DataFrame(rows, columns=COLUMNS)
-    for scope in ("task", "overall"):
-        tested = (frame.scope == scope) & frame.p.notna()
-        frame.loc[tested, "p_holm_all"] = holm(frame.p[tested])
-    return frame
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import numpy as np
 
 from tempscale.comparison.matching import as_number, listing
 from tempscale.evaluation.store import Setting
+from tempscale.statistics.intervals import LEVEL
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEVEL = 0.05
 HEADINGS = ("task", "tokens", "setting", "items", "baseline", "difference", "95 % interval", "p")
 
 

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating]
 
+LEVEL = 0.05  # at which a test is called significant
+
 
 class Interval(NamedTuple):
     """An estimate and its confidence interval: floats, or arrays for a statistic with several components."""

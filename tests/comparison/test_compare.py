@@ -835,3 +835,10 @@ def test_held_out_rows_are_conditional_on_training_sets_too(tmp_path):
     rows = compare(tmp_path).query("scope.str.startswith('held-out')", engine="python")
     assert (rows.low < rows.low_conditional).all()
     assert (rows.high_conditional < rows.high).all()
+
+
+def test_a_table_too_large_for_its_resamples_is_said(filled):
+    with pytest.warns(
+        UserWarning, match=r"differences are too many for 39 resamples: corrected over all of them none can "
+    ):
+        compare(filled[0], resamples=39)
