@@ -250,8 +250,8 @@ def compare(
             frame.loc[tested, "p_holm_all"] = holm(frame.p[tested])
             if tested.sum() > LEVEL * (resamples + 1):
                 notes.append(
-                    f"{tested.sum()} differences are too many for {resamples} resamples: corrected over all of them none can "
-                    f"reach {LEVEL}; compare fewer tasks at a time, or ask for at least {round(tested.sum() / LEVEL)} resamples"
+                    f"{tested.sum()} differences are too many for {resamples} resamples: corrected over all of them none "
+                    f"can reach {LEVEL}; compare fewer tasks at a time, or ask for {round(tested.sum() / LEVEL)} resamples"
                 )
         return frame
     finally:

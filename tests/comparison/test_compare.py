@@ -837,8 +837,13 @@ def test_held_out_rows_are_conditional_on_training_sets_too(tmp_path):
     assert (rows.high_conditional < rows.high).all()
 
 
-def test_a_table_too_large_for_its_resamples_is_said(filled):
-    with pytest.warns(
-        UserWarning, match=r"differences are too many for 39 resamples: corrected over all of them none can "
-    ):
-        compare(filled[0], resamples=39)
+def test_a_table_too_large_for_its_resamples_is_said(tmp_path):
+    rng = np.random.default_rng(23)
+    with Store(tmp_path) as store:
+        for task in "ABCDEFGHIJK":
+            for temperature in ("1.0", "0.9"):
+                add(store, replace(UNIT, task=task, temperature=temperature), rng.random(20))
+    with pytest.warns(UserWarning, match="11 differences are too many for 200 resamples: .* or ask for 220 resamples"):
+        compare(tmp_path, resamples=200)
+    frame = compare(tmp_path, resamples=220)  # warnings are errors here
+    assert frame.p_holm_all.min() >= 11 / 221
