@@ -649,14 +649,14 @@ def _average(results: Sequence[Result], samples: Sequence[Paired | None], confid
         **_NOT_WITHIN,
     )
     known = [sample for sample in samples if sample]
+    # Not the samples' baseline: settings of other layers may be compared with another one.
+    means: dict[str, Any] = {
+        name: float(np.mean([getattr(result, name) for result in results])) for name in ("baseline", "difference")
+    }
     if len(known) < len(results):
-        baseline, difference = (
-            float(np.mean([getattr(r, name) for r in results])) for name in ("baseline", "difference")
-        )
-        return replace(about, baseline=baseline, difference=difference, interval="", **_UNKNOWN)
-    sample = Paired.average(known)
-    numbers: dict[str, Any] = {"baseline": sample.baseline, "difference": sample.difference.item()}
-    return replace(about, **numbers, **_uncertainty(sample, confidence)[0], interval=_resampled_by(results))
+        return replace(about, **means, interval="", **_UNKNOWN)
+    uncertainty = _uncertainty(Paired.average(known), confidence)[0]
+    return replace(about, **means, **uncertainty, interval=_resampled_by(results))
 
 
 _UNKNOWN: dict[str, Any] = dict.fromkeys(("low", "high", "p", "low_conditional", "high_conditional"), np.nan)

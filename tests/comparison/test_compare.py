@@ -258,11 +258,11 @@ def test_another_baseline_is_compared_in_the_same_layers(tmp_path):
     with Store(tmp_path) as store:
         for (temperature, layers), values in scores.items():
             add(store, replace(UNIT, temperature=temperature, layers=layers), values)
-    rows = compare(tmp_path, baseline=0.9).query("scope == 'task'")
-    assert len(rows) == 4
+    rows = compare(tmp_path, baseline=0.9).query("scope in ['task', 'overall']")
+    assert len(rows) == 8
     for row in rows.itertuples():
-        expected = scores[row.temperature, row.layers].mean() - scores["0.9", row.layers].mean()
-        assert np.isclose(row.difference, expected)
+        assert np.isclose(row.baseline, scores["0.9", row.layers].mean())
+        assert np.isclose(row.score, scores[row.temperature, row.layers].mean())
 
 
 @pytest.mark.parametrize("field", ["model", "model_hash", "max_seq_length", "dtype"])
