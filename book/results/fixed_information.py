@@ -24,7 +24,8 @@ from tempscale.files import write_table
 CUT, LONG, HALVES = 64, 256, 40
 PACKAGES = ("networkx", "polars", "sympy", "transformers")
 TEMPERATURES = (1.0, 0.8, 0.9, 1.2)
-SETTINGS = [*map(str, TEMPERATURES), "pieces(64)", "project", "pieces(64)+project"]
+FROM_CUT = "project from cut"  # fitted on the short readings of all documents, which the index need not hold
+SETTINGS = [*map(str, TEMPERATURES), "pieces(64)", "project", FROM_CUT, "pieces(64)+project"]
 FILLER = (
     "This document may be used and shared freely. It is offered as it is, without a warranty of any kind. The page "
     "continues below. More can be found on the next page. "
@@ -106,15 +107,17 @@ def embedded(name: str, setting: str, queries: list[list[int]], documents: dict)
     return dict(np.load(file))
 
 
-def projected(x: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Project each half of the rows off the mean direction of the other half."""
+def projected(x: np.ndarray, half: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
+    """Project each half of the rows off the mean direction of the other half, in these or other readings of the texts."""
     result = np.empty_like(x)
     for chosen in (half, ~half):
-        result[chosen] = unit(Projection().fit(x[~chosen]).transform(x[chosen]))
+        result[chosen] = unit(Projection().fit(fitted_on[~chosen]).transform(x[chosen]))
     return result
 
 
-def scores(vectors: dict, reading: str, relevant: list[int], project: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def scores(
+    vectors: dict, reading: str, relevant: list[int], project: bool, from_cut: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield whether each query's document is long, and its nDCG@10: all cut, all long, and for each of the mixed indexes."""
     rng = np.random.default_rng(0)
     documents, queries = len(vectors["cut"]), vectors["queries"]
@@ -122,10 +125,12 @@ def scores(vectors: dict, reading: str, relevant: list[int], project: bool) -> I
     half_of_documents = rng.permutation(documents) % 2 == 0
     drawn = [rng.permutation(documents) % 2 == 0 for _ in range(HALVES)]
     grades = [{row: 1.0} for row in relevant]
-    asked = projected(queries, half_of_queries) if project else queries
+    asked = projected(queries, half_of_queries, queries) if project else queries
     for is_long in [np.zeros(documents, bool), np.ones(documents, bool), *drawn, *(~half for half in drawn)]:
         index = np.where(is_long[:, None], vectors[reading], vectors["cut"])
-        yield is_long[relevant], ndcg(asked, projected(index, half_of_documents) if project else index, grades)
+        if project:
+            index = projected(index, half_of_documents, vectors["cut"] if from_cut else index)
+        yield is_long[relevant], ndcg(asked, index, grades)
 
 
 parser = argparse.ArgumentParser()
@@ -147,7 +152,9 @@ for name in given.collections:
         base, _, _ = setting.partition("project")
         vectors = embedded(name, base.rstrip("+") or "1.0", asked, read)
         for reading in list(read)[1:]:
-            (_, all_cut), (_, all_long), *mixed = scores(vectors, reading, relevant, setting.endswith("project"))
+            (_, all_cut), (_, all_long), *mixed = scores(
+                vectors, reading, relevant, "project" in setting, setting == FROM_CUT
+            )
             is_long, found = (np.array(column) for column in zip(*mixed, strict=True))
             means = {
                 "all_cut": all_cut,

@@ -24,3 +24,16 @@ tempscale evaluate minilm --tasks $short --temperatures 1.0,0.9,0.8,0.95,0.85,0.
   --data-dir "$data" --device cuda --dtype float16 --out "$out/results"
 tempscale compare "$out/results" --out "$out/short"
 python "$here/hindsight.py" "$out/results" "$here/study/items.csv" "$out/hindsight.csv"
+python - "$out" <<'END'
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from tempscale.files import write_table
+
+parts = sorted(Path(sys.argv[1]).glob("mpnet-*/fixed_information.csv"))
+table = pd.concat([pd.read_csv(part, comment="#") for part in parts])
+about = {"command": "second.sh", "model": "all-mpnet-base-v2"}
+write_table(table, Path(sys.argv[1], "fixed_information-mpnet.csv"), about, digits=5)
+END
