@@ -1,9 +1,9 @@
 """Classification with redrawn training sets, experiment 3 of the second study: `python redrawn.py DATA OUT [MODEL]`.
 
 DATA is a folder with the tasks. Training sets are drawn as mteb draws its ten, but a hundred of them, the same for all
-settings, and for mteb's classifier. Embeddings are kept in OUT/classified, so that a call that was interrupted goes on. OUT
-gets redrawn_sets.csv, the accuracy of each training set by setting, and redrawn_rows.csv, of each test row the share of
-training sets that classify it right.
+settings, and for mteb's classifier. The steps on vectors are fitted on the training texts, without their labels. Embeddings
+are kept in OUT/classified, so that a call that was interrupted goes on. OUT gets redrawn_sets.csv, the accuracy of each
+training set by setting, and redrawn_rows.csv, of each test row the share of training sets that classify it right.
 """
 
 import sys
@@ -14,10 +14,11 @@ import pandas as pd
 from rich.progress import track
 from sklearn.linear_model import LogisticRegression
 
-from tempscale import apply, load_model, patch
+from tempscale import Centring, Projection, apply, load_model, patch
 from tempscale.files import write_table
 
 SETS, TEMPERATURES, PIECES = 100, ("1.0", "0.9", "0.8", "1.2"), "pieces(128)"
+STEPS = {"centre": Centring(), "project": Projection()}
 # Of each task: folder, texts a label in a training set, and how many texts of train and test are read (None: all).
 TASKS = {
     "TweetSentimentExtraction": ("TweetSentimentExtractionClassification", 32, None, None),
@@ -64,8 +65,13 @@ for task, (folder, each, of_train, of_test) in TASKS.items():
     row_of = pd.Series(range(len(used)), index=used)
     texts = [*train.text.iloc[used], *test.text]
     by_set, by_row = {}, {}
-    for setting in (*TEMPERATURES, *([PIECES] if task == "Imdb" else [])):
-        vectors = embedded(task, setting, texts)
+    for setting in (*TEMPERATURES, *STEPS, *([PIECES] if task == "Imdb" else [])):
+        if setting in STEPS:
+            plain = embedded(task, "1.0", texts)
+            vectors = STEPS[setting].fit(plain[: len(used)]).transform(plain)
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        else:
+            vectors = embedded(task, setting, texts)
         of_test_rows = vectors[len(used) :]
         right = np.empty((SETS, len(test)))
         for number, rows in enumerate(track(drawn, f"{task} {setting}")):

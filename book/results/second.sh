@@ -17,13 +17,16 @@ for part in "docstrings padded distracted" "docstrings repeated" "SciFact repeat
 done
 python "$here/remedies.py" "$out"
 python "$here/redrawn.py" "$data" "$out"
+tempscale evaluate minilm --tasks STS12,STS14,STS16,STSBenchmark,SICK-R --remedies none,project,centre --max-seq-length 512 \
+  --data-dir "$data" --out sts
+tempscale compare sts --out "$out/sts"
 python "$here/coverage.py" "$out/coverage.csv"
 
 short=STSBenchmark,STS12,STS14,STS16,SICK-R,Banking77Classification,TweetSentimentExtractionClassification,AmazonCounterfactualClassification
 tempscale evaluate minilm --tasks $short --temperatures 1.0,0.9,0.8,0.95,0.85,0.7,0.5,1.2 --max-seq-length 512 \
-  --data-dir "$data" --device cuda --dtype float16 --out "$out/results"
-tempscale compare "$out/results" --out "$out/short"
-python "$here/hindsight.py" "$out/results" "$here/study/items.csv" "$out/hindsight.csv"
+  --data-dir "$data" --device cuda --dtype float16 --out results
+tempscale compare results --out "$out/short"
+python "$here/hindsight.py" results "$here/study/items.csv" "$out/hindsight.csv"
 python - "$out" <<'END'
 import sys
 from pathlib import Path
