@@ -2,7 +2,8 @@
 
 python remedies.py OUT [MODEL]
 
-Embeddings are kept in OUT/vectors, so that a call that was interrupted goes on. OUT gets three tables:
+With a MODEL, a slow one, only what takes whole texts at temperature 1 is measured. Embeddings are kept in OUT/vectors, so
+that a call that was interrupted goes on. OUT gets three tables:
 
 collections.csv: a row a query; collection, query, tokens of its document, and nDCG@10 by setting.
 unlabelled.csv: projections fitted on few texts, or on another collection; fitted_on, collection, texts a side ("all": all of
@@ -72,18 +73,26 @@ def vectors_of(package: str) -> dict[str, np.ndarray]:
     found = {"tokens": np.array(count_tokens(model, pairs.body.tolist()))}
     documents = [first_tokens(body, 510) for body in pairs.body]  # for pieces, too: equal budget
     model.max_seq_length = 256
-    for tau in TEMPERATURES:
+    for tau in temperatures:
         with patch(model, tau):
             for side, texts in (("query", queries), ("document", documents)):
                 found[f"{side} {tau} first"], found[f"{side} {tau} mean"] = first_and_mean(texts)
+    if len(temperatures) > 1:
+        found |= otherwise_read(documents)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(file, **found)
+    return found
+
+
+def otherwise_read(documents: list[str]) -> dict[str, np.ndarray]:
+    """Return embeddings of documents cut at 512 and at 128 tokens, and of their pieces."""
+    found = {}
     model.max_seq_length = 512
     found["document 512"] = model.encode(documents)
     for label, pieces in {"pieces": Pieces(128), "late": Pieces(128, late=True)}.items():
         found[f"{label} vectors"], found[f"{label} rows"] = piece_vectors(model, Remedy(pieces=pieces), documents)
     model.max_seq_length = 128
     found["document 128"] = model.encode(documents)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(file, **found)
     return found
 
 
@@ -116,15 +125,16 @@ def by_setting(v: dict[str, np.ndarray]) -> pd.DataFrame:
     queries = v["query 1.0 mean"]
     whole, found = v["document 1.0 mean"], {}
     for kind in ("mean", "first"):
-        for tau in TEMPERATURES:
+        for tau in temperatures:
             found[f"{kind} {tau}"] = v[f"query {tau} {kind}"] @ v[f"document {tau} {kind}"].T
     found["centre"], found["project"] = (crossed(queries, whole, step) for step in (Centring(), Projection()))
-    found["whole 512"], found["cut 128"] = queries @ v["document 512"].T, queries @ v["document 128"].T
-    for label in ("pieces", "late"):
-        ways = by_pieces(queries, v[f"{label} vectors"], v[f"{label} rows"])
-        found |= {f"{label} {pool}": similarities for pool, similarities in ways.items()}
-    means = unit(np.stack([v["pieces vectors"][v["pieces rows"] == row].mean(0) for row in range(PAIRS)]))
-    found["pieces+project"] = crossed(queries, means, Projection())
+    if len(temperatures) > 1:
+        found["whole 512"], found["cut 128"] = queries @ v["document 512"].T, queries @ v["document 128"].T
+        for label in ("pieces", "late"):
+            ways = by_pieces(queries, v[f"{label} vectors"], v[f"{label} rows"])
+            found |= {f"{label} {pool}": similarities for pool, similarities in ways.items()}
+        means = unit(np.stack([v["pieces vectors"][v["pieces rows"] == row].mean(0) for row in range(PAIRS)]))
+        found["pieces+project"] = crossed(queries, means, Projection())
     return pd.DataFrame({"tokens": v["tokens"]} | {name: scored(similarities) for name, similarities in found.items()})
 
 
@@ -137,6 +147,7 @@ def gain(v: dict[str, np.ndarray], sides: PerSide) -> float:
 
 out = Path(sys.argv[1])
 model = load_model(sys.argv[2] if len(sys.argv) > 2 else "minilm", device="cpu")
+temperatures = TEMPERATURES if len(sys.argv) == 2 else (1.0,)
 vectors = {package: vectors_of(package) for package in track(COLLECTIONS, "Reading")}
 scores = [by_setting(v).rename_axis("query").reset_index().assign(collection=package) for package, v in vectors.items()]
 cosines, unlabelled = [], []
