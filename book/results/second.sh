@@ -16,6 +16,8 @@ for part in "docstrings padded distracted" "docstrings repeated" "SciFact repeat
     --settings 1.0 0.8 project --collections "$collection" --readings $readings
 done
 python "$here/remedies.py" "$out"
+python "$here/remedies.py" "$out-mpnet" all-mpnet-base-v2
+cp "$out-mpnet/collections.csv" "$out/collections-mpnet.csv"
 python "$here/redrawn.py" "$data" "$out"
 tempscale evaluate minilm --tasks STS12,STS14,STS16,STSBenchmark,SICK-R --remedies none,project,centre --max-seq-length 512 \
   --data-dir "$data" --out sts
