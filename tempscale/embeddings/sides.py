@@ -130,7 +130,7 @@ class PerSide:
         arrays = {}
         for side, fitted in self.fitted.items():
             arrays[f"{side or 'text'}_weight"], arrays[f"{side or 'text'}_bias"] = fitted.matrices()
-        np.savez(Path(file), allow_pickle=False, **arrays)
+        np.savez(Path(file), **arrays)
 
 
 NAMES: dict[Side, str] = {"query": "queries", "document": "documents", None: "texts"}
