@@ -127,7 +127,7 @@ class PerSide:
         """
         if not getattr(self, "fitted", None):
             raise ValueError("not fitted, so there is nothing to save: call fit with the embeddings of each side first")
-        arrays = {}
+        arrays: dict[str, Any] = {}  # savez has a flag among its keywords, which an older NumPy would save
         for side, fitted in self.fitted.items():
             arrays[f"{side or 'text'}_weight"], arrays[f"{side or 'text'}_bias"] = fitted.matrices()
         np.savez(Path(file), **arrays)
