@@ -18,11 +18,13 @@ def sharing(members: Collection[Collection[Hashable]]) -> npt.NDArray[np.int64]:
     >>> sharing([["a"], ["b", "c"], ["c"], []]).tolist()
     [0, 1, 1, 2]
     """
-    from scipy.sparse import block_array
+    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    incidence = _incidence(members)
-    _, component = connected_components(block_array([[None, incidence], [incidence.T, None]]), directed=False)
+    incidence = _incidence(members).tocoo()
+    size = sum(incidence.shape)
+    graph = coo_array((incidence.data, (incidence.row, incidence.col + len(members))), shape=(size, size))
+    _, component = connected_components(graph, directed=False)
     labels: npt.NDArray[np.int64] = component[: len(members)].astype(np.int64)
     return labels
 
