@@ -19,6 +19,7 @@ from rich.progress import track
 from tempscale import Projection, docstrings, load_model, patch
 from tempscale.advice.ranking import ndcg
 from tempscale.embeddings.controls import content_ids, embed_ids, pad_to, repeat_to
+from tempscale.embeddings.sides import unit_again as unit
 from tempscale.files import write_table
 
 CUT, LONG, HALVES = 64, 256, 40
@@ -75,11 +76,6 @@ def readings(ids: list[list[int]]) -> dict[str, list[list[int]]]:
         "padded": [pad_to(one[:CUT], LONG, filler) for one in ids],
         "distracted": [[*one[:CUT], *foreign[: LONG - CUT]] for one, foreign in zip(ids, other, strict=True)],
     }
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    """Scale to length one."""
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def in_pieces(read: list[list[int]]) -> np.ndarray:

@@ -22,6 +22,7 @@ from tempscale import PerSide, Pieces, Projection, Remedy, docstrings, load_mode
 from tempscale.advice.ranking import ndcg
 from tempscale.embeddings.postprocess import Centring
 from tempscale.embeddings.sides import CrossFitted
+from tempscale.embeddings.sides import unit_again as unit
 from tempscale.encoding.cutting import count_tokens
 from tempscale.files import write_table
 
@@ -40,11 +41,6 @@ COLLECTIONS = (
 )
 PAIRS, MIN_TOKENS, TEMPERATURES = 300, 24, (1.0, 0.9, 0.8)
 FEW, DRAWS = (20, 50, 200), 10
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    """Scale to length one."""
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def first_and_mean(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:

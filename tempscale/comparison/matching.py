@@ -175,7 +175,7 @@ def cells(
     by_layers = settings.sort_values(["layers", "apply_to", "remedy"])
     alone: dict[str, None] = {}
     for of_cell, others in by_layers.groupby(key):
-        others = others.iloc[np.argsort(others.temperature.map(_order), kind="stable")]
+        others = others.iloc[np.argsort(others.temperature.map(hot_to_cold), kind="stable")]
         if of_cell in bases:
             yield _cell(store, _the_one(bases[of_cell], others), others)
         else:
@@ -219,7 +219,7 @@ def as_number(label: str) -> float | None:
         return None
 
 
-def _order(label: str) -> float:
+def hot_to_cold(label: str) -> float:
     """Sort hot to cold, schedules last."""
     number = as_number(label)
     return np.inf if number is None else -number

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tempscale.comparison.matching import as_number, listing
+from tempscale.comparison.matching import hot_to_cold, listing
 from tempscale.evaluation.store import Setting
 from tempscale.statistics.intervals import LEVEL
 
@@ -153,19 +153,14 @@ def _table(entries: Iterable[_Entry]) -> Table:
     rows: dict[tuple[str, str], dict[Setting, Cell]] = {}
     for label, baseline, of_entry, cell in entries:
         rows.setdefault((label, baseline), {})[of_entry] = cell
-    columns = sorted(dict.fromkeys(key for row in rows.values() for key in row), key=_order)
+    found = dict.fromkeys(key for row in rows.values() for key in row)
+    columns = sorted(found, key=lambda column: hot_to_cold(column.temperature))
     width = max(len(cell.marks) for row in rows.values() for cell in row.values())
     table: Table = [["", "baseline", *(column.label for column in columns)]]
     for (label, baseline), row in rows.items():
         cells = [replace(row[one], marks=row[one].marks.ljust(width)) if one in row else "–" for one in columns]
         table.append([label, baseline, *cells])
     return table
-
-
-def _order(column: Setting) -> float:
-    """Sort hot to cold, schedules last."""
-    number = as_number(column.temperature)
-    return np.inf if number is None else -number
 
 
 def long_table(rows: "pd.DataFrame") -> list[tuple[str, ...]]:

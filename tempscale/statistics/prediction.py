@@ -67,7 +67,6 @@ def predict_task(
     >>> f"{sts.mean:.2f}: mean in [{sts.mean_low:.2f}, {sts.mean_high:.2f}], a new task in [{sts.low:.2f}, {sts.high:.2f}]"
     '0.20: mean in [-0.08, 0.48], a new task in [-0.46, 0.86]'
     """
-
     y, error, names = np.asarray(effects, float), np.asarray(errors, float), np.asarray(kinds)
     if y.ndim != 1 or y.shape != error.shape or y.shape != names.shape:
         raise ValueError(

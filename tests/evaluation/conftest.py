@@ -1,4 +1,4 @@
-"""What tests of the store share: processes that use it and start at once, and stores of version 2."""
+"""What tests of evaluation share: tiny data with a cache of their own, processes that start at once, old stores."""
 
 import hashlib
 import json
@@ -71,3 +71,22 @@ def run():
     for process in started:
         process.kill()
         process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory):
+    """Keep what datasets reads in a module's tests apart from all else."""
+    import datasets
+
+    before = datasets.config.HF_DATASETS_CACHE
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("cache")
+    yield
+    datasets.config.HF_DATASETS_CACHE = before
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, own_cache):
+    """Return a folder with tiny data for every kind of task."""
+    from support.evaluation import write_data
+
+    return write_data(tmp_path_factory.mktemp("data"))

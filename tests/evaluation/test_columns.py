@@ -5,12 +5,11 @@ import pytest
 
 pytest.importorskip("mteb", reason="mteb is not installed: pip install 'tempscale[eval]'")
 
-import datasets
 import mteb
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from support.evaluation import TASKS, write_data
+from support.evaluation import TASKS
 
 from tempscale.evaluation.columns import read_once
 from tempscale.evaluation.tasks import find_parts
@@ -34,14 +33,6 @@ class Stub:
 
     def similarity_pairwise(self, first, second):
         return (np.asarray(first) * np.asarray(second)).sum(1)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    before = datasets.config.HF_DATASETS_CACHE
-    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("cache")
-    yield write_data(tmp_path_factory.mktemp("data"))
-    datasets.config.HF_DATASETS_CACHE = before
 
 
 def result(part):

@@ -16,7 +16,7 @@ mteb = pytest.importorskip("mteb", reason="mteb is not installed: pip install 't
 
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper  # noqa: E402
 from scipy.stats import spearmanr  # noqa: E402
-from support.evaluation import TASKS, WORDS, scores, write_data, write_model  # noqa: E402
+from support.evaluation import TASKS, WORDS, scores, write_model  # noqa: E402
 
 import tempscale  # noqa: E402
 from tempscale import LengthRule, LogLength, PerLayer, RateMatched, evaluate, patch  # noqa: E402
@@ -27,29 +27,15 @@ from tempscale.evaluation.item_scores import _clusters, _pair_ids  # noqa: E402
 from tempscale.evaluation.store import MEASURED, UNIT, Measured, Store, Unit  # noqa: E402
 from tempscale.evaluation.tasks import find_parts  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:mteb"
-)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:mteb"),
+    pytest.mark.usefixtures("own_cache"),
+]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    import datasets
-
-    before = datasets.config.HF_DATASETS_CACHE
-    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("cache")
-    yield
-    datasets.config.HF_DATASETS_CACHE = before
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("mteb")
 
-from support.evaluation import write_data, write_model
+from support.evaluation import write_model
 
 from tempscale.comparison.compare import compare
 from tempscale.evaluation.evaluate import evaluate
@@ -19,16 +19,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 CLASSIFICATION = "Banking77Classification"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    import datasets
-
-    before = datasets.config.HF_DATASETS_CACHE
-    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("cache")
-    yield write_data(tmp_path_factory.mktemp("data"))
-    datasets.config.HF_DATASETS_CACHE = before
 
 
 def test_mteb_draws_the_same_training_sets_for_every_setting(data):
