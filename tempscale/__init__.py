@@ -26,9 +26,12 @@ from tempscale.spectrum.from_queries_keys import SingularPatterns, filter_rate_q
 from tempscale.spectrum.laws import (
     condensation_sigma,
     gaussian_floor,
+    gaussian_rate_bound,
+    iid_rate_bound,
     length_matched_temperature,
     paper_bound,
     random_markov_rate,
+    temperature_derivative,
 )
 from tempscale.spectrum.signals import dc, filter_rate, frequency_matrix, hc
 from tempscale.texts.docstrings import docstrings
@@ -69,7 +72,9 @@ __all__ = [
     "fold",
     "frequency_matrix",
     "gaussian_floor",
+    "gaussian_rate_bound",
     "hc",
+    "iid_rate_bound",
     "length_matched_temperature",
     "load_model",
     "pairwise_cosine",
@@ -81,4 +86,5 @@ __all__ = [
     "read_remedy",
     "read_texts",
     "singular_patterns_qk",
+    "temperature_derivative",
 ]

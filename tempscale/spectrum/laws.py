@@ -1,6 +1,9 @@
-"""What is known of the filter rate of attention on random logits: a published bound, and laws with their hypotheses.
+"""What is known of the filter rate of attention: a published bound, and proved bounds and laws with their hypotheses.
 
 Every function takes numbers or arrays, which broadcast, and returns a float for numbers and a float64 array for arrays.
+On random logits: `paper_bound` is what was published, `iid_rate_bound` and `gaussian_rate_bound` hold for every number of
+tokens, `random_markov_rate`, `gaussian_floor` and `condensation_sigma` in the limit of many. On any logits,
+`temperature_derivative` is what a temperature does to the rate.
 """
 
 import math
@@ -78,19 +81,19 @@ def random_markov_rate(n: npt.ArrayLike, sigma_s: npt.ArrayLike) -> Any:
     return _float_or_array(2 * np.sqrt(np.expm1(sigma**2) / tokens))
 
 
-def gaussian_floor(beta: npt.ArrayLike, head_dim: npt.ArrayLike) -> Any:
-    """Return the filter rate of softmax(beta q·k / sqrt(head_dim)) for Gaussian q and k, in the limit of many tokens.
+def gaussian_floor(sigma_s: npt.ArrayLike, head_dim: npt.ArrayLike) -> Any:
+    """Return the filter rate of softmax(sigma_s q·k / sqrt(head_dim)) for Gaussian q and k, in the limit of many tokens.
 
-    Let all queries and keys be independent N(0, I). With a² = beta² / head_dim < 1/2 fixed and n to infinity, attention
+    Let all queries and keys be independent N(0, I). With a² = sigma_s² / head_dim < 1/2 fixed and n to infinity, attention
     tends to the Markov operator (T f)(q) = E f(a q + ξ), ξ ~ N(0, I), and σₐ to its norm without constants, which is
     not 0: no length brings σₐ below it. With r = 2a² / (1 + sqrt(1 - 4a⁴)) it is
     (1 + r²)^(head_dim/4) sqrt(max(r, y)), where r belongs to the odd functions, and y to the even ones: y is the root
     in (r², 1) of Σₖ wₖ / (r^(2k) - y) = 0, wₖ the negative binomial weights with parameters head_dim/2 and 1 - r⁴.
-    For small a it is about beta / sqrt(head_dim); for one dimension, or moderate a, the odd part decides, in closed form.
-    At a² = 1/2 the limit is 2^(head_dim/4), and beyond T is unbounded. A temperature acts as beta / temperature.
+    For small a it is about sigma_s / sqrt(head_dim); for one dimension, or moderate a, the odd part decides, in closed form.
+    At a² = 1/2 the limit is 2^(head_dim/4), and beyond T is unbounded. A temperature acts as sigma_s / temperature.
 
     Args:
-        beta: standard deviation of the logits, at least 0 and below sqrt(head_dim / 2).
+        sigma_s: standard deviation of the logits, at least 0 and below sqrt(head_dim / 2).
         head_dim: dimension of a query, a whole number of at least 1.
 
     Returns:
@@ -104,7 +107,7 @@ def gaussian_floor(beta: npt.ArrayLike, head_dim: npt.ArrayLike) -> Any:
     >>> gaussian_floor(np.array([0.5, 1.0, 2.0]), 64).round(4)
     array([0.0625, 0.1255, 0.2667])
     """
-    sigma, dimension = np.broadcast_arrays(*_finite(beta=beta, head_dim=head_dim))
+    sigma, dimension = np.broadcast_arrays(*_finite(sigma_s=sigma_s, head_dim=head_dim))
     _require(
         (dimension >= 1) & (dimension == np.floor(dimension)),
         dimension,
@@ -114,14 +117,163 @@ def gaussian_floor(beta: npt.ArrayLike, head_dim: npt.ArrayLike) -> Any:
     _require(
         (sigma >= 0) & (square < 0.5),
         sigma,
-        "beta must be at least 0 and below sqrt(head_dim / 2), not {}: beyond there is no limit; a temperature lowers it",
+        "sigma_s must be at least 0 and below sqrt(head_dim / 2), not {}: beyond there is no limit; a temperature lowers it",
     )
     ratio = 2 * square / (1 + np.sqrt(1 - 4 * square**2))
     top = np.array([max(r, _even_root(r, d)) for r, d in zip(ratio.flat, dimension.flat, strict=True)])
     with np.errstate(over="ignore"):
         floor = (1 + ratio**2) ** (dimension / 4) * np.sqrt(top.reshape(ratio.shape))
-    _require(np.isfinite(floor), sigma, "beta {} gives a limit beyond the range of float64: take a smaller one")
+    _require(np.isfinite(floor), sigma, "sigma_s {} gives a limit beyond the range of float64: take a smaller one")
     return _float_or_array(floor)
+
+
+def iid_rate_bound(n: npt.ArrayLike, sigma_s: npt.ArrayLike, *, temperature: npt.ArrayLike = 1.0) -> Any:
+    """Return a proved bound on the filter rate of softmax over n × n independent Gaussian logits, for every n.
+
+    For independent logits N(0, σₛ²) and s = σₛ / temperature, the root mean square of σₐ, and so its mean, is at most the
+    smaller of
+
+    - sqrt(v/n + sqrt(v²/n + m₄/n²)), which falls like n^(-1/4), and
+    - b + sqrt(b² + v/(n - 1)), b² = 2 ln(2n) (v + sqrt(m₄)) / n, which falls like sqrt(ln n / n),
+
+    where v and m₄ are the variance and the fourth central moment of exp(N(0, s²)). For s ≤ 0.4 it is below
+    `paper_bound` at every n. For strong logits it is true and useless: σₐ ≤ sqrt(n/2) always.
+
+    Args:
+        n: number of tokens, at least 2.
+        sigma_s: standard deviation of the logits at temperature 1, at least 0.
+        temperature: temperature, positive.
+
+    Returns:
+        the bound on sqrt(E σₐ²), without unit.
+
+    Raises:
+        ValueError: an argument outside its range, or sigma_s / temperature above 9, where the moments leave float64.
+
+    Source: derived in the book, chapter "Length: the paper's theorem, and where it holds". The second bound uses the
+    matrix Rademacher series of Tropp 2015, An introduction to matrix concentration inequalities, theorem 4.1.1.
+
+    >>> iid_rate_bound(np.array([64, 1024]), 0.25).round(3)
+    array([0.1  , 0.047])
+    """
+    tokens, sigma, tau = _finite(n=n, sigma_s=sigma_s, temperature=temperature)
+    _require(tokens >= 2, tokens, "n must be at least 2 tokens, not {}: one token has no differences")
+    _require(sigma >= 0, sigma, "sigma_s must not be negative, but it is {}: it is a standard deviation")
+    _require(tau > 0, tau, "temperature must be positive, not {}; 1 changes nothing")
+    strength = sigma / tau
+    _require(strength <= 9, strength, "sigma_s / temperature must be at most 9, not {}: the bound is for weak logits")
+    w = np.exp(strength**2)
+    v = w * np.expm1(strength**2)
+    fourth = v**2 * (w**4 + 2 * w**3 + 3 * w**2 - 3)
+    counted = v / tokens + np.sqrt(v**2 / tokens + fourth / tokens**2)
+    b2 = 2 * np.log(2 * tokens) * (v + np.sqrt(fourth)) / tokens
+    return _float_or_array(np.minimum(np.sqrt(counted), np.sqrt(b2) + np.sqrt(b2 + v / (tokens - 1))))
+
+
+def gaussian_rate_bound(n: npt.ArrayLike, sigma_s: npt.ArrayLike, head_dim: npt.ArrayLike) -> Any:
+    """Return a proved bound on the mean filter rate of softmax(sigma_s q·k / sqrt(head_dim)), for every n.
+
+    For independent q, k ~ N(0, I) and a² = sigma_s² / head_dim < 1/16,
+    E σₐ ≤ sqrt(floor² + (c₁ + c₂) / sqrt(n)) + c₃ / sqrt(n), with `gaussian_floor` and constants in closed form, of which
+    c₁ and c₂ are about sigma_s² for weak logits. It tends to the floor, which no bound can do better than.
+
+    Args:
+        n: number of tokens, at least 2.
+        sigma_s: standard deviation of the logits, at least 0 and below sqrt(head_dim) / 4.
+        head_dim: dimension of a query, a whole number of at least 1.
+
+    Returns:
+        the bound on E σₐ, without unit.
+
+    Raises:
+        ValueError: an argument outside its range.
+
+    Source: derived in the book, chapter "Length: the paper's theorem, and where it holds".
+
+    >>> gaussian_rate_bound(np.array([64, 1024, 10**6]), 0.25, 64).round(3)
+    array([0.178, 0.083, 0.034])
+    """
+    tokens, sigma, dimension = np.broadcast_arrays(*_finite(n=n, sigma_s=sigma_s, head_dim=head_dim))
+    _require(tokens >= 2, tokens, "n must be at least 2 tokens, not {}: one token has no differences")
+    _require(
+        (sigma >= 0) & (sigma < np.sqrt(np.maximum(dimension, 0)) / 4),
+        sigma,
+        "sigma_s must be at least 0 and below sqrt(head_dim) / 4, not {}: beyond, the moments of the proof are infinite",
+    )
+    floor = np.asarray(gaussian_floor(sigma, dimension))
+    a2 = sigma**2 / dimension
+
+    def moment(x: Float64) -> Float64:
+        """E exp(x |q|²)."""
+        return np.asarray((1 - 2 * x) ** (-dimension / 2))
+
+    # E ‖φ(q) - μ‖⁴, the square of e^(a²|q|²) - 2 e^(a⁴|q|²/2) + E e^(a⁴|q|²/2)
+    x, y, mean = a2, a2**2 / 2, moment(a2**2 / 2)
+    c1 = moment(2 * x) + 4 * moment(2 * y) + mean**2 - 4 * moment(x + y) + 2 * mean * moment(x) - 4 * mean**2
+    # E (t(q, k) - 1)² (t(q', k) - 1)² for two queries and one key, and E (t - 1)⁴
+    x, y = 2 * a2 / (1 + 2 * a2), a2 / (2 * (1 + a2))
+    p, q = (1 + 2 * a2) ** (-dimension / 2), (1 + a2) ** (-dimension / 2)
+    pairs = p**2 * moment(2 * x) + 4 * q**2 * moment(2 * y) + 1
+    pairs = pairs - 4 * p * q * moment(x + y) + 2 * p * moment(x) - 4 * q * moment(y)
+    fourth = moment(6 * a2) - 4 * moment(3 * a2) + 6 * moment(a2) - 3
+    c2 = pairs + fourth / tokens
+    # E (1 - D)⁴ and E (mean τ²)² of one row
+    row = fourth / tokens**3 + 3 * (tokens - 1) / tokens**3 * (moment(2 * a2) - 2 * moment(a2) + 1)
+    weight = moment(8 * a2) / tokens + moment(4 * a2)
+    # differences of numbers near 1: rounding may make them negative where they vanish
+    roots = [np.sqrt(np.maximum(0, square)) for square in (c1, c2, row * weight)]
+    return _float_or_array(np.sqrt(floor**2 + (roots[0] + roots[1]) / np.sqrt(tokens)) + np.sqrt(roots[2]))
+
+
+def temperature_derivative(logits: npt.ArrayLike, *, temperature: npt.ArrayLike = 1.0) -> Any:
+    """Return dσₐ / d ln τ of softmax(logits / τ) at a temperature: what a small relative change of it does to the rate.
+
+    With the singular vectors u, v of (I - J) A that belong to σₐ and the rows p of A, it is
+    -(1/τ) Σᵢ uᵢ Cov_pᵢ(Sᵢ, v), in modulus at most maxᵢ sd_pᵢ(Sᵢ) sqrt(maxⱼ cⱼ) / τ with the column masses cⱼ. Where it is
+    negative, cooling raises the filter rate. Weak logits have a derivative near -σₐ.
+
+    Args:
+        logits: (..., n, n) logits of any law, n at least 2; -inf where masked, with one finite logit in every row.
+        temperature: temperature τ, positive.
+
+    Returns:
+        (...) derivative, without unit.
+
+    Raises:
+        ValueError: an argument outside its range, or a matrix whose largest singular value is 0 or not simple (the two
+            largest within 1e-9 of each other, relatively): σₐ has no derivative there.
+
+    Source: derived in the book, chapter "Length: the paper's theorem, and where it holds".
+
+    >>> round(temperature_derivative([[1.0, 0.0], [0.0, 1.0]]), 4)  # σₐ = tanh(1 / (2τ))
+    -0.3932
+    """
+    scores = np.asarray(logits, dtype=np.float64)
+    (tau,) = _finite(temperature=temperature)
+    if scores.ndim < 2 or scores.shape[-1] != scores.shape[-2] or scores.shape[-1] < 2:
+        raise ValueError(f"logits must have the shape (..., n, n) with n of at least 2, not {scores.shape}")
+    _require(tau > 0, tau, "temperature must be positive, not {}; 1 changes nothing")
+    highest = scores.max(-1, keepdims=True)
+    if np.isnan(scores).any() or not np.isfinite(highest).all():
+        raise ValueError(
+            "logits must be finite, or -inf where masked, with a finite one in every row: here one is NaN or inf, or a "
+            "whole row is masked"
+        )
+    tau = tau[..., None, None]
+    shifted = np.where(np.isfinite(scores), scores - highest, 0.0)
+    weights = np.where(np.isfinite(scores), np.exp(shifted / tau), 0.0)
+    weights /= weights.sum(-1, keepdims=True)
+    left, values, right = np.linalg.svd(weights - weights.mean(-2, keepdims=True))
+    first, second = values[..., 0], values[..., 1]
+    _require(
+        first - second > 1e-9 * np.maximum(first, 1e-9),
+        first,
+        "the largest singular value, {}, is zero or not simple: the filter rate has no derivative there",
+    )
+    u, v = left[..., :, 0], right[..., 0, :]
+    row_mean = (weights * shifted).sum(-1)
+    covariance = ((weights * shifted) @ v[..., None])[..., 0] - row_mean * (weights @ v[..., None])[..., 0]
+    return _float_or_array(-(u * covariance).sum(-1) / tau[..., 0, 0])
 
 
 def condensation_sigma(n: npt.ArrayLike) -> Any:

@@ -10,7 +10,16 @@ from scipy.special import gammaln, ive, roots_genlaguerre, roots_hermitenorm
 from scipy.stats import norm
 from support.attention import softmax
 
-from tempscale import condensation_sigma, gaussian_floor, length_matched_temperature, paper_bound, random_markov_rate
+from tempscale import (
+    condensation_sigma,
+    gaussian_floor,
+    gaussian_rate_bound,
+    iid_rate_bound,
+    length_matched_temperature,
+    paper_bound,
+    random_markov_rate,
+    temperature_derivative,
+)
 
 
 def rate(a):
@@ -340,6 +349,54 @@ def test_length_matched_temperature_falls_like_one_over_the_root_of_the_logarith
     assert first / second == pytest.approx(2, rel=0.01)
 
 
+# --- proved bounds, and the derivative (their proofs are checked in tests/theorems/test_length.py) ---
+
+
+@given(st.floats(2, 1e9), st.floats(0, 3), st.floats(0.4, 2))
+def test_the_bounds_at_finite_length_know_a_temperature(n, sigma_s, temperature):
+    """It divides the standard deviation; cooling raises both bounds; both are above the laws for many tokens."""
+    bound = iid_rate_bound(n, sigma_s, temperature=temperature)
+    assert bound == pytest.approx(iid_rate_bound(n, sigma_s / temperature), rel=1e-12)
+    assert iid_rate_bound(n, sigma_s * 1.1) >= iid_rate_bound(n, sigma_s)
+    assert iid_rate_bound(2 * n, sigma_s) <= iid_rate_bound(n, sigma_s)
+    if n > 1000:
+        assert iid_rate_bound(n, sigma_s) >= random_markov_rate(n, sigma_s)
+    products = gaussian_rate_bound(n, sigma_s / 2, 64)
+    assert products >= gaussian_floor(sigma_s / 2, 64)
+    assert gaussian_rate_bound(n, sigma_s / 2.2, 64) <= products * (1 + 1e-9)
+
+
+def test_equal_logits_have_the_rate_zero_and_the_bounds_say_so():
+    assert iid_rate_bound(64, 0.0) == 0
+    assert gaussian_rate_bound(64, 0.0, 8) == pytest.approx(0, abs=1e-6)
+
+
+@given(st.floats(0.1, 5), st.floats(-3, 3))
+def test_temperature_derivative_of_two_tokens_in_closed_form(temperature, logit):
+    """σₐ = |tanh(x / (2τ))| for logits ((x, 0), (0, x))."""
+    if abs(logit) < 1e-3:
+        return
+    x = logit / (2 * temperature)
+    found = temperature_derivative([[logit, 0.0], [0.0, logit]], temperature=temperature)
+    assert found == pytest.approx(-abs(x) / np.cosh(x) ** 2, rel=1e-9, abs=1e-12)
+
+
+def test_temperature_derivative_of_masked_and_batched_logits():
+    """A causal mask, against central differences; heads and temperatures broadcast; shifting a row changes nothing."""
+    rng = np.random.default_rng(10)
+    logits = np.where(np.tril(np.ones((9, 9), bool)), rng.normal(size=(3, 9, 9)), -np.inf)
+    step = 1e-5
+    found = temperature_derivative(logits, temperature=0.8)
+    assert found.shape == (3,)
+    for head, value in zip(logits, found, strict=True):
+        up, down = (rate(softmax(head / (0.8 * np.exp(h)))) for h in (step, -step))
+        assert value == pytest.approx((up - down) / (2 * step), rel=1e-5)
+    shifted = logits + rng.normal(size=(3, 9, 1))
+    np.testing.assert_allclose(temperature_derivative(shifted, temperature=0.8), found, rtol=1e-9)
+    several = temperature_derivative(logits[0], temperature=np.array([0.8, 1.0]))
+    np.testing.assert_allclose(several, [found[0], temperature_derivative(logits[0])], rtol=1e-12)
+
+
 # --- all of them ---
 
 CALLS = [
@@ -348,6 +405,8 @@ CALLS = [
     lambda x: gaussian_floor(0.5, x),
     condensation_sigma,
     lambda x: length_matched_temperature(x, sigma_s=0.5, reference_length=4),
+    lambda x: iid_rate_bound(x, 0.5),
+    lambda x: gaussian_rate_bound(x, 0.5, 8),
 ]
 
 
@@ -388,8 +447,29 @@ REFUSALS = [
         lambda: gaussian_floor(6.0, 64),
         r"below sqrt\(head_dim / 2\), not 6: beyond there is no limit; a temperature lowers",
     ),
-    (lambda: gaussian_floor(-0.1, 64), "beta must be at least 0 and below .*, not -0.1"),
-    (lambda: gaussian_floor(70.7, 10_000), "beta 70.7 gives a limit beyond the range of float64: take a smaller one"),
+    (lambda: gaussian_floor(-0.1, 64), "sigma_s must be at least 0 and below .*, not -0.1"),
+    (
+        lambda: gaussian_floor(70.7, 10_000),
+        "sigma_s 70.7 gives a limit beyond the range of float64: take a smaller one",
+    ),
+    (lambda: iid_rate_bound(1, 0.5), "n must be at least 2 tokens, not 1: one token has no differences"),
+    (lambda: iid_rate_bound(8, -0.5), "sigma_s must not be negative, but it is -0.5"),
+    (lambda: iid_rate_bound(8, 0.5, temperature=0), "temperature must be positive, not 0; 1 changes nothing"),
+    (
+        lambda: iid_rate_bound(8, 5, temperature=0.5),
+        "sigma_s / temperature must be at most 9, not 10: the bound is for",
+    ),
+    (lambda: gaussian_rate_bound(1, 0.5, 8), "n must be at least 2 tokens, not 1"),
+    (lambda: gaussian_rate_bound(8, 2.0, 64), r"at least 0 and below sqrt\(head_dim\) / 4, not 2: beyond, the moments"),
+    (lambda: gaussian_rate_bound(8, 0.1, 0.5), "head_dim must be a whole number of at least 1, not 0.5"),
+    (lambda: temperature_derivative(np.ones((2, 3))), r"shape \(..., n, n\) with n of at least 2, not \(2, 3\)"),
+    (lambda: temperature_derivative(np.ones((1, 1))), r"with n of at least 2, not \(1, 1\)"),
+    (lambda: temperature_derivative(np.eye(2), temperature=-1), "temperature must be positive, not -1"),
+    (lambda: temperature_derivative([[np.nan, 0], [0, 1]]), "finite, or -inf where masked, .* here one is NaN or inf"),
+    (lambda: temperature_derivative([[np.inf, 0], [0, 1]]), "finite, or -inf where masked"),
+    (lambda: temperature_derivative([[-np.inf, -np.inf], [0, 1]]), "a whole row is masked"),
+    (lambda: temperature_derivative(np.ones((3, 3))), "largest singular value, 0, is zero or not simple"),
+    (lambda: temperature_derivative(np.eye(3)), "is zero or not simple: the filter rate has no derivative there"),
     (lambda: condensation_sigma(0.5), "n must be at least 1 token, not 0.5"),
     (lambda: condensation_sigma(np.inf), "n must be finite, not inf"),
     (
