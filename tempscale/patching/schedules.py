@@ -66,7 +66,7 @@ class LengthRule:
     shorter ones have it too. So 2 sqrt((exp(s²/τ²) - 1) / n), the filter rate of softmax over independent Gaussian logits,
     is the same for every n from the reference on: see `tempscale.random_markov_rate` for the law, and
     `tempscale.length_matched_temperature` for the solution. The hypotheses: all logits are independent N(0, s²) before the
-    temperature, and so weak that n is above about exp(11.7 s²/τ²); beyond, the true rate rises. The logits of a
+    temperature, and so weak that s/τ is below 0.29 sqrt(ln n), roughly; beyond, the true rate rises. The logits of a
     trained head are neither: `tempscale.RateMatched` measures instead.
 
     Args:
