@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # NumPy's matrices are small here: several threads on one mostly wait for each other.
 export OPENBLAS_NUM_THREADS := 1
+# The docstrings of the installed packages are read once, for all chapters and tests.
+export TEMPSCALE_CACHE := $(CURDIR)/_build/.texts
 # Files of tests side by side, one on each core with one thread: more threads than cores wait for each other.
 PARALLEL := -n auto --dist loadfile
 READY := .venv/ready

