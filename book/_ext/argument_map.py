@@ -19,9 +19,9 @@ from sphinx.writers.html5 import HTML5Translator
 
 logger = getLogger(__name__)
 
-WIDTH, BOX, SIDE, LEFT = 700, 230, 190, 130  # of the drawing, of a box, of one at the side, and left of the boxes
+WIDTH, BOX, SIDE, LEFT = 700, 220, 186, 160  # of the drawing, of a box, of one at the side, and left of the boxes
 HEIGHT, GAP = 44, 38  # of a box, and between two
-LINE = 34  # characters that fit into a line of a box; at the side fewer
+LINE = 32  # characters that fit into a line of a box; at the side fewer
 LINE_SIDE = 27
 EDGE = 2
 
@@ -109,7 +109,7 @@ def path(start: Rectangle, end: Rectangle, neighbours: bool) -> tuple[str, float
     """The line of an arrow, and where its words stand: x, y and the anchor."""
     if start.x != end.x:  # from the side, leftwards
         x, y = end.x + end.width, start.middle[1]
-        return f"M{start.x:g},{y:g} H{x + 2:g}", (start.x + x) / 2 + 4, y - 7, "middle"
+        return f"M{start.x:g},{y:g} H{x + 2:g}", (start.x + x) / 2, y - 7, "middle"
     x = start.middle[0]
     if neighbours:
         down = start.y < end.y
@@ -175,7 +175,7 @@ class Writer:
         self.folder = node["folder"]
         self.builder = translator.builder
         self.page = self.builder.current_docname
-        self.labels = self.builder.env.domains.standard_domain.anonlabels
+        self.labels = self.builder.env.get_domain("std").anonlabels
 
     def page_link(self, place: Place) -> str:
         """The link to a place's page."""
@@ -243,15 +243,15 @@ class Writer:
         kind = self.kind(arrow)
         return (
             f'<a class="arrow {kind}" href="{self.claim_link(arrow)}" aria-label="{escape(self.meaning(arrow))}">'
-            f'<path d="{line}" marker-end="url(#head-{kind})"/>'
+            f'<title>{escape(self.meaning(arrow))}</title><path d="{line}" marker-end="url(#head-{kind})"/>'
             f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{words_of(self.claims[arrow.claim].verdict)}</text></a>'
         )
 
     def steps(self) -> str:
-        """The same as a list: each place, and below it the arrows that leave it."""
+        """The same as a list: each place, and below it the arrows that leave it. Those at the side come last."""
         chain = [place.id for place in self.map.places if not place.beside]
         parts = ["<ul>"]
-        for place in self.map.places:
+        for place in sorted(self.map.places, key=lambda place: bool(place.beside)):
             link = f'<a class="place" href="{self.page_link(place)}">{escape(place.text)}</a>'
             parts.append(f"<li>{link}<ul>")
             for arrow in self.map.arrows:

@@ -1,6 +1,6 @@
 """How long the pages take, measured when the book is built.
 
-{minutes}`phenomenon pooling`    "25 minutes to read, 4 to run"; {minutes}`all` counts every chapter
+{minutes}`phenomenon pooling`    "25 minutes to read, 4 minutes to run"; {minutes}`all` counts every chapter
 {runtime}`The page runs in`      "The page runs in about two minutes."; left out of the notebooks for Colab
 
 Reading is 200 words of prose a minute, captions included; code, outputs, displayed formulas and what is folded, proofs
@@ -59,14 +59,14 @@ def minutes(env: BuildEnvironment, page: str, content: str) -> str:
         raise ValueError(f"no page {unknown[0]!r}: name pages of this folder, or say all")
     read = reading(sum(words(env.get_doctree(name)) for name in pages))
     run = max(1, round(sum(seconds(env, name) for name in pages) / 60))
-    return f"{_long(read)} to read, {run} to run"
+    return f"{spoken(read)} to read, {spoken(run)} to run"
 
 
-def _long(count: int) -> str:
+def spoken(count: int) -> str:
+    """Minutes, or from an hour and a half on half hours: `spoken(95)` is "1.5 hours"."""
     if count < 90:
-        return f"{count} minutes"
-    hours = round(count / 30) / 2
-    return f"{hours:g} hours"
+        return "1 minute" if count == 1 else f"{count} minutes"
+    return f"{round(count / 30) / 2:g} hours"
 
 
 def runtime(env: BuildEnvironment, page: str, content: str) -> str:
