@@ -14,7 +14,10 @@ from repository import ROOT
 
 STATIC = ROOT / "book" / "_static"
 # the picture, the chapter that draws it, and the figure's name there
-PICTURES = {"cosine-by-length.png": ("phenomenon", "fig-cosine-by-length"), "what-helps.png": ("alternatives", "fig-eleven")}
+PICTURES = {
+    "cosine-by-length.png": ("phenomenon", "fig-cosine-by-length"),
+    "what-helps.png": ("alternatives", "fig-eleven"),
+}
 
 ANSWER = """\
 **The answer.** On a task that we never ran, a temperature of {results[chosen_constant]:.1f} will change retrieval by {results[next_retrieval_low]:+.1f} to {results[next_retrieval_high]:+.1f} points, sentence pairs by {results[next_sts_low]:+.1f} to {results[next_sts_high]:+.1f}, classification by {results[next_class_low]:+.1f} to {results[next_class_high]:+.1f} (95 % prediction intervals over 13 tasks); what helps search is to take from queries and documents each the direction of their own mean, {alternatives[projected]:+.2f} points [{alternatives[projected_low]:+.2f}, {alternatives[projected_high]:+.2f}], and to read in pieces what is far longer than the model's window, {alternatives[meetings]:+.1f} [{alternatives[meetings_low]:+.1f}, {alternatives[meetings_high]:+.1f}] on meetings.
@@ -54,7 +57,9 @@ def filled(text: str) -> str:
     values = glued()
     for name, template in {"answer": ANSWER, "results": RESULTS}.items():
         block = f"<!-- {name}:begin -->\n{template.format(**values)}<!-- {name}:end -->"
-        text = re.sub(f"<!-- {name}:begin -->.*?<!-- {name}:end -->", lambda _, block=block: block, text, flags=re.DOTALL)
+        text = re.sub(
+            f"<!-- {name}:begin -->.*?<!-- {name}:end -->", lambda _, block=block: block, text, flags=re.DOTALL
+        )
     return text
 
 
