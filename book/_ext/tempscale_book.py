@@ -17,7 +17,7 @@ from claims import ClaimsDirective, SummaryDirective
 from repository import address
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
 from sphinx.config import Config
-from verified import VerifiedRole
+from verified import VerifiedRole, marks
 
 REPORTED = (
     "tempscale",
@@ -71,6 +71,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claims-summary", SummaryDirective)
     argument_map.register(app)
     late.register(app)
+    late.add(app, "marks", marks)
     late.add(app, "measured", measured.fill)
     late.add(app, "minutes", reading_time.minutes)
     late.add(app, "runtime", reading_time.runtime)

@@ -26,7 +26,12 @@ from myst_nb import glue
 glue("share", {share}, display=False)
 ```
 """
-INDEX = "# A page\n\nIt is {measured}`chapter.share:.2f`. Takes {minutes}`chapter`.\n"
+INDEX = """# A page
+
+It is {measured}`chapter.share:.2f`. Takes {minutes}`chapter`. There are {marks}`marks`.
+
+{verified}`tests/test_toy.py::test_true` {verified}`tests/test_toy.py::test_true`
+"""
 
 
 def book_of(folder, index=INDEX):
@@ -46,7 +51,7 @@ def test_a_page_says_what_another_computed_and_follows_it(tmp_path):
     book = book_of(tmp_path)
     result = book.build()
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "It is 0.13. Takes 5 minutes to read, 1 minute to run." in text(book, "index")
+    assert "It is 0.13. Takes 5 minutes to read, 1 minute to run. There are 2 marks." in text(book, "index")
     assert "The page runs in less than a minute." in text(book, "chapter")
     book.write("book/chapter.md", CHAPTER.format(share=0.5))
     assert book.build().returncode == 0
