@@ -41,11 +41,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Everything generated from the chapters and from the repository's address in pyproject.toml.
+# Everything generated from the chapters, and from the addresses in pyproject.toml.
 notebooks: $(READY)
 	$(BIN)/python book/_ext/notebooks.py
 
-# The README's results and picture, from the executed chapters.
+# The README's numbers and the pictures, from the executed chapters.
 readme: book
 	$(BIN)/python book/_ext/readme.py
 

@@ -151,6 +151,8 @@ class Flattener:
             return f"`{text or target.removeprefix('~')}`"
         if name == "math":
             return f"${content}$"
+        if name == "runtime":
+            return ""  # measured on the machine that built the pages, not on Colab
         if name == "verified":
             path, _, test = content.partition("::")
             return f"[✓ verified numerically by {test}]({source_url(path)})"

@@ -16,7 +16,7 @@ from myst import config as parser_config
 from myst_nb.core.read import read_myst_markdown_notebook
 from nbformat import NotebookNode, v4
 from references import Book, title
-from repository import ROOT, address, colab_url
+from repository import ROOT, address, book_url, colab_url, raw_url
 
 HIDDEN = {"hide-input", "hide-cell", "remove-input"}
 NOTE = """# {title}
@@ -27,6 +27,14 @@ SET_UP = """import importlib.util
 
 if importlib.util.find_spec("tempscale") is None:
     %pip install -q "tempscale[offline] @ git+{address}" """.rstrip()
+
+# The addresses in the README, which are absolute because it is also the page on a package index.
+ADDRESSES = {
+    r'(?<=git\+)[^"\s]+(?=")': address(),
+    r"(?<=\[the book\]\()[^)]+": f"{book_url()}/",
+    r"(?<=\[on Colab\]\()[^)]+": colab_url("book/phenomenon.ipynb"),
+    r"(?<=\]\()[^)]+(?=/book/_static/)": raw_url("").rstrip("/"),
+}
 
 
 def chapters(root: Path, book: Book) -> list[Path]:
@@ -97,18 +105,19 @@ def expected(root: Path) -> dict[Path, str | None]:
     files: dict[Path, str | None] = dict.fromkeys((root / "book").glob("*.ipynb"))
     for path in pages:
         files[path.with_suffix(".ipynb")] = nbformat.writes(notebook(path, book)) + "\n"
-    links = "\n".join(f"- [{title(path)}]({colab_url(f'book/{path.stem}.ipynb')})" for path in pages)
-    begin, end = "<!-- colab:begin -->", "<!-- colab:end -->"
-    files |= _edited(root / "README.md", rf"(?s){begin}.*?{end}", f"{begin}\n{links}\n{end}")
-    files |= _edited(root / "CITATION.cff", r"(?m)^repository-code:.*$", f'repository-code: "{address()}"')
+    files |= _edited(root / "README.md", ADDRESSES)
+    files |= _edited(root / "CITATION.cff", {r"(?m)^repository-code:.*$": f'repository-code: "{address()}"'})
     return files
 
 
-def _edited(path: Path, pattern: str, text: str) -> dict[Path, str | None]:
-    """The file with the generated part renewed, if there are such a file and such a part."""
+def _edited(path: Path, parts: dict[str, str]) -> dict[Path, str | None]:
+    """The file with its generated parts renewed, if there are such a file and such parts."""
     if not path.is_file():
         return {}
-    return {path: re.sub(pattern, lambda _: text, path.read_text("utf-8"))}
+    text = path.read_text("utf-8")
+    for pattern, part in parts.items():
+        text = re.sub(pattern, lambda _, part=part: part, text)
+    return {path: text}
 
 
 def stale(root: Path) -> dict[Path, str | None]:

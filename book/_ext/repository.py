@@ -7,10 +7,19 @@ ROOT = Path(__file__).resolve().parents[2]
 BRANCH = "main"
 
 
+def _url(name: str) -> str:
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+    return urls[name].rstrip("/")
+
+
 def address() -> str:
     """The repository's address, `[project.urls] Repository`, with no slash at its end."""
-    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
-    return urls["Repository"].rstrip("/")
+    return _url("Repository")
+
+
+def book_url() -> str:
+    """Where the built pages are published, `[project.urls] Documentation`."""
+    return _url("Documentation")
 
 
 def source_url(path: str) -> str:

@@ -1,19 +1,23 @@
-"""The book's local Sphinx extension: addresses, assets, the execution cache, the `verified` role and the claims ledger."""
+"""The book's local Sphinx extension: addresses, assets, the execution cache, roles, the claims ledger and its map."""
 
 import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import argument_map
 import bibliography_roles
 import execution_cache
+import late
 import local_assets
+import measured
 import parallel_execution
+import reading_time
 from claims import ClaimsDirective, SummaryDirective
 from repository import address
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
 from sphinx.config import Config
-from verified import VerifiedRole
+from verified import VerifiedRole, marks
 
 REPORTED = (
     "tempscale",
@@ -65,4 +69,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("verified", VerifiedRole())
     app.add_directive("claims", ClaimsDirective)
     app.add_directive("claims-summary", SummaryDirective)
+    argument_map.register(app)
+    late.register(app)
+    late.add(app, "marks", marks)
+    late.add(app, "measured", measured.fill)
+    late.add(app, "minutes", reading_time.minutes)
+    late.add(app, "runtime", reading_time.runtime)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

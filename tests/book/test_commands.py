@@ -14,9 +14,9 @@ BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def commands():
-    """Return (file, arguments) of each `tempscale ...` in the shell blocks of the chapters."""
+    """Return (file, arguments) of each `tempscale ...` in the shell blocks of the README and the chapters."""
     found = []
-    for path in sorted((ROOT / "book").glob("*.md")):
+    for path in [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]:
         for block in BLOCK.findall(path.read_text("utf-8")):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
@@ -39,5 +39,6 @@ def test_the_commands_of_the_chapters_can_be_typed(name, arguments):
 
 def test_the_test_can_fail_and_finds_the_commands():
     assert {"evaluate", "compare"} <= {arguments[0] for _, arguments in commands()}
+    assert "README.md" in {name for name, _ in commands()}
     with pytest.raises(Exception, match="No such option"):
         parse(["compare", str(Path.cwd()), "--no-such-option"])

@@ -13,7 +13,7 @@ import notebooks
 import pytest
 from flatten import Flattener, FlattenError
 from references import Book
-from repository import ROOT, address
+from repository import ROOT, address, book_url, colab_url
 
 BLOB = f"{address()}/blob/main"
 FRONT = """---
@@ -134,6 +134,7 @@ INLINE = [
         "{verified}`tests/test_a.py::test_b`",
         f"[✓ verified numerically by test_b]({BLOB}/tests/test_a.py)",
     ),
+    ("Text. {runtime}`The page runs in`", "Text. "),
     ("a[^1]\n\n[^1]: Note.", "a<sup>1</sup>\n\n<sup>1</sup> Note."),
     ("![A plot](plot.png){width=50%}", f"![A plot]({address()}/raw/main/book/plot.png)"),
     # what only looks like a role or a reference stays
@@ -237,13 +238,15 @@ def test_check_finds_what_is_stale(tmp_path: Path) -> None:
     (folder / "references.bib").write_text(BIB, "utf-8")
     (folder / "gone.ipynb").write_text("{}", "utf-8")
     (tmp_path / "_toc.yml").write_text("root: book/one\n", "utf-8")
-    (tmp_path / "README.md").write_text("a\n<!-- colab:begin -->\nold\n<!-- colab:end -->\nb\n", "utf-8")
+    readme = '![A](old/book/_static/a.png) [the book](old) [on Colab](old) "x @ git+old" [else](old)\n'
+    (tmp_path / "README.md").write_text(readme, "utf-8")
     (tmp_path / "CITATION.cff").write_text("repository-code: old\nversion: 1\n", "utf-8")
     found = notebooks.stale(tmp_path)
     assert {path.name for path in found} == {"one.ipynb", "gone.ipynb", "README.md", "CITATION.cff"}
     assert found[folder / "gone.ipynb"] is None
     assert found[tmp_path / "README.md"] == (
-        f"a\n<!-- colab:begin -->\n- [Chapter one]({COLAB_ONE})\n<!-- colab:end -->\nb\n"
+        f"![A]({address()}/raw/main/book/_static/a.png) [the book]({book_url()}/) "
+        f'[on Colab]({colab_url("book/phenomenon.ipynb")}) "x @ git+{address()}" [else](old)\n'
     )
     assert found[tmp_path / "CITATION.cff"] == f'repository-code: "{address()}"\nversion: 1\n'
 
