@@ -239,14 +239,10 @@ def test_play_goes_to_the_end_and_stops(browser: Browser, tmp_path: Path) -> Non
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_accessible_and_within_the_screen(browser: Browser, tmp_path: Path, width: int, scheme: str) -> None:
     with explorer_page(browser, "sandbox", tmp_path, width=width, scheme=scheme) as (tab, complaints):
-        for preset, n in (
-            ("Two hubs", 8),
-            ("Random (Gaussian)", 8),
-            ("Causal, uniform", 16),
-            ("Sink, rows disagree", 2),
-        ):
-            start(tab, preset, n)
-            assert violations(tab) == {}
+        start(tab, "Random (Gaussian)")
+        assert violations(tab) == {}
+        for n in (2, 16):
+            start(tab, "Causal, uniform", n)
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert complaints == []
 

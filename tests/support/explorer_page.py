@@ -30,6 +30,7 @@ COLOURS = {
 }
 PAGE = """<!doctype html>
 <html lang="en" data-theme="{scheme}">
+<meta charset="utf-8">
 <title>An explorer</title>
 <meta name="viewport" content="width=device-width">
 <link rel="stylesheet" href="{folder}/explorers.css">
