@@ -193,6 +193,7 @@
   const STYLE = `
     [data-explorer=deploy] { --blue: #0072B2; --orange: #D55E00; }
     [data-theme=dark] [data-explorer=deploy] { --blue: #56B4E9; --orange: #E57A1F; }
+    [data-explorer=deploy] .explorer-root { text-align: left; }
     [data-explorer=deploy] .explorer-controls > div { flex: 1 1 11rem; }
     [data-explorer=deploy] .explorer-controls > fieldset { flex: 1 1 100%; }
     [data-explorer=deploy] .explorer-buttons { display: flex; max-width: 28rem; }

@@ -259,7 +259,8 @@
   const STYLE = `
     [data-explorer=sandbox] { --blue: #0072B2; --orange: #D55E00; }
     [data-theme=dark] [data-explorer=sandbox] { --blue: #56B4E9; --orange: #E57A1F; }
-    [data-explorer=sandbox] .explorer-controls > * { flex: 1 1 9rem; }
+    [data-explorer=sandbox] .explorer-controls > * { flex: 1 1 8rem; }
+    [data-explorer=sandbox] .explorer-root { text-align: left; }
     [data-explorer=sandbox] .explorer-controls > button { flex: 0 0 5.5rem; }
     [data-explorer=sandbox] select { background: var(--pst-color-background); border: 1px solid var(--pst-color-text-muted);
       border-radius: .35rem; color: var(--pst-color-text-base); font: inherit; font-size: .9rem; min-height: 2.1rem;
@@ -286,12 +287,12 @@
     [data-explorer=sandbox] .mass { align-self: stretch; display: flex; flex-direction: column; height: 3.6rem; margin-top: 3px; position: relative; }
     [data-explorer=sandbox] .mass > i { background: var(--blue); display: block; }
     [data-explorer=sandbox] .even { border-top: 1px dashed var(--pst-color-text-base); left: 0; position: absolute; right: 0; }
-    [data-explorer=sandbox] .cell { margin-top: .75rem; max-width: 25rem; }
-    [data-explorer=sandbox] .explorer-readouts { display: grid; gap: .6rem; margin-bottom: 1.25rem; }
+    [data-explorer=sandbox] .edit { margin-top: .75rem; max-width: 25rem; }
+    [data-explorer=sandbox] .explorer-readouts { display: grid; gap: .6rem; margin-bottom: 1rem !important; }
     [data-explorer=sandbox] .explorer-readouts > div { display: grid; gap: 0 .75rem; grid-template-columns: 5.2rem 1fr; }
     [data-explorer=sandbox] .explorer-readouts dt { grid-column: 2; grid-row: 1; }
     [data-explorer=sandbox] .explorer-readouts dt b { color: var(--pst-color-text-base); font-style: italic; }
-    [data-explorer=sandbox] .explorer-readouts dd { grid-column: 1; grid-row: 1 / 3; }
+    [data-explorer=sandbox] .explorer-readouts dd { grid-column: 1; grid-row: 1 / 3; margin: 0 !important; } /* the theme indents */
     [data-explorer=sandbox] .meter { background: var(--pst-color-surface); grid-column: 2; grid-row: 2; height: .6rem; position: relative; }
     [data-explorer=sandbox] .meter > i { background: var(--blue); display: block; height: 100%; }
     [data-explorer=sandbox] .meter > i.above { background: var(--orange); }
@@ -345,16 +346,16 @@
         <p class="title" id="${id}-title">Attention <i>A</i>: how much each row looks at each column</p>
         <div role="grid" aria-labelledby="${id}-title" aria-describedby="${id}-hint"></div>
         <p class="hint">Bars: column masses <i>c<sub>j</sub></i>, what each token receives. Dashed: an even share, 1.</p>
-        <div class="cell explorer-controls">${slider(id, "logit", "", -LARGEST, LARGEST, 0.1, 0)}</div>
+        <div class="edit explorer-controls">${slider(id, "logit", "", -LARGEST, LARGEST, 0.1, 0)}</div>
         <p class="hint" id="${id}-hint">Click a cell to raise its logit by 1, with Shift to lower it. Keys: arrows move,
           + and − change, 0 clears. <button type="button" data-button="reset">Undo all changes</button>
           <button type="button" data-button="draw">Draw again</button></p>
       </div>
       <div>
         <dl class="explorer-readouts">
-          ${readout("rate", "σ<sub>a</sub>", "one step, the worst difference")}
-          ${readout("second", "|λ<sub>2</sub>|", "each step, in the long run")}
-          ${readout("dobrushin", "δ", "one step, the range max − min")}
+          ${readout("rate", "σ<sub>a</sub>", "one step, at worst")}
+          ${readout("second", "|λ<sub>2</sub>|", "a step, in the long run")}
+          ${readout("dobrushin", "δ", "one step, max − min")}
         </dl>
         <p class="title">In the frequency domain: |<i>F A F<sup>H</sup></i>|</p>
         <svg data-drawing="frequency" viewBox="0 0 320 300" role="img"></svg>
