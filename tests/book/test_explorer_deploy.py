@@ -176,3 +176,23 @@ def test_accessible_and_within_the_screen(browser: Browser, tmp_path: Path, widt
         assert violations(tab) == {}
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert complaints == []
+
+
+def test_what_the_captions_promise(tab: Page) -> None:
+    # chapter 11: of harmful settings most teams deploy one, fewer if they try one only, and next to none with an interval
+    first = tab.locator(".verdict").evaluate("(node) => ({ ...node.dataset })")
+    eight, one = play(tab, 100, 8, -0.5, "mean"), play(tab, 100, 1, -0.5, "mean")
+    assert {key: float(value) for key, value in first.items()} == eight, "it starts there"
+    assert eight["share"] > 0.75 > 0.5 > one["share"]
+    for rule in ("interval", "held out"):
+        assert play(tab, 100, 8, -0.5, rule)["share"] < 0.1
+    for rule in BUTTONS:
+        assert play(tab, 100, 8, -0.5, rule)["promised"] > 1
+    # chapter 14: half a point is not found reliably with a thousand labels, two points with three hundred
+    for settings, rule in ((1, "interval"), (8, "interval"), (1, "held out"), (8, "held out")):
+        assert play(tab, 1000, settings, 0.5, rule)["share"] < 0.65
+    assert play(tab, 300, 1, 2, "interval")["share"] > 0.95
+    assert play(tab, 300, 8, 2, "held out")["share"] < 0.6, "what the other half costs"
+    assert play(tab, 1000, 8, 0, "mean")["share"] > 0.75, (
+        "the best mean finds gains, and what does nothing just as well"
+    )

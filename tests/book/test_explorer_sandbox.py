@@ -255,3 +255,64 @@ def test_picture_shows_the_same_starting_points(tmp_path: Path) -> None:
     assert explorer_sandbox.dobrushin(causal) == pytest.approx(7 / 8)
     explorer_sandbox.build(tmp_path)
     assert (tmp_path / "sandbox.svg").read_text("utf-8").startswith("<?xml")
+
+
+def rates_over(tab: Page, name: str, values: range) -> list[float]:
+    found = []
+    for value in values:
+        move(tab, name, value)
+        found.append(number(tab, "rate"))
+    return found
+
+
+def test_what_the_captions_promise(tab: Page) -> None:
+    # chapter 2: hubs copy one difference to all tokens; a circulant matrix is diagonal until a cell is raised
+    start(tab, "Two hubs")
+    assert number(tab, "rate") > 1
+    np.testing.assert_allclose(bars(tab), bars(tab)[0] * np.repeat([1, -1], 4), rtol=1e-9)
+    start(tab, "Sink, rows agree")
+    assert number(tab, "rate") < 1e-12
+    for raised in (False, True):
+        start(tab, "Shift by one")
+        if raised:
+            tab.locator("[data-row='2'][data-column='6']").click()
+        entries = tab.locator("[data-drawing=frequency] [data-value]").evaluate_all(
+            "(x) => x.map((y) => +y.dataset.value)"
+        )
+        off = np.reshape(entries, (8, 8)) - np.diag(np.diag(np.reshape(entries, (8, 8))))
+        assert (np.abs(off).max() > 1e-4) == raised
+    # chapter 3: three questions, and three answers
+    start(tab, "Two hubs")
+    assert number(tab, "second") < 0.01
+    start(tab, "Shift by one")
+    assert min(number(tab, name) for name in ("rate", "second", "dobrushin")) > 0.95
+    start(tab, "Local window")
+    move(tab, "signal", "random")
+    gains = []
+    for t in (6, 7, 12):
+        move(tab, "t", t)
+        gains.append(float(tab.locator("[data-words=decay]").get_attribute("data-gain")))
+        assert gains[-1] < number(tab, "rate") ** t
+    assert gains[1] / gains[0] == pytest.approx(number(tab, "second"), rel=0.02)
+    # chapter 4: a temperature between the ends is best; mass without disagreement is no rate; hubs with length
+    start(tab, "Sink, rows disagree")
+    over_temperature = rates_over(tab, "temperature", range(-12, 13))
+    best = int(np.argmax(over_temperature))
+    assert 0 < best < 24
+    assert (np.diff(over_temperature[: best + 1]) > 0).all()
+    assert (np.diff(over_temperature[best:]) < 0).all()
+    move(tab, "temperature", 0)
+    start(tab, "Two hubs")
+    np.testing.assert_allclose(rates_over(tab, "n", range(4, 17, 4)), np.sqrt(np.arange(4, 17, 4) / 2), rtol=0.05)
+    # chapter 9: with the length the rate falls for random logits, on average, and rises for a sink that rows disagree about
+    start(tab, "Random (Gaussian)")
+    drawn = []
+    for _ in range(10):
+        tab.get_by_role("button", name="Draw again").click()
+        drawn.append(rates_over(tab, "n", range(8, 17, 8)))
+    fall = np.diff(drawn, axis=1)
+    assert fall.mean() < -2 * fall.std(ddof=1) / np.sqrt(len(fall))
+    start(tab, "Sink, rows disagree")
+    assert (np.diff(rates_over(tab, "n", range(4, 17, 4))) > 0).all()
+    masses = tab.locator(".mass").evaluate_all("(bars) => bars.map((bar) => +bar.dataset.mass)")
+    assert int(np.argmax(masses)) == 0
