@@ -302,6 +302,13 @@ def test_what_the_captions_promise(tab: Page) -> None:
     assert (np.diff(over_temperature[: best + 1]) > 0).all()
     assert (np.diff(over_temperature[best:]) < 0).all()
     move(tab, "temperature", 0)
+    heaviest = []
+    for preset in ("Sink, rows disagree", "Sink, rows agree"):
+        start(tab, preset)
+        heaviest.append(square(tab, "weight").sum(0).max())
+    assert heaviest[0] < heaviest[1]
+    assert max(rates_over(tab, "temperature", range(-12, 13))) < 1e-12
+    move(tab, "temperature", 0)
     start(tab, "Two hubs")
     np.testing.assert_allclose(rates_over(tab, "n", range(4, 17, 4)), np.sqrt(np.arange(4, 17, 4) / 2), rtol=0.05)
     # chapter 9: with the length the rate falls for random logits, on average, and rises for a sink that rows disagree about
