@@ -288,11 +288,11 @@
     [data-explorer=sandbox] .mass > i { background: var(--blue); display: block; }
     [data-explorer=sandbox] .even { border-top: 1px dashed var(--pst-color-text-base); left: 0; position: absolute; right: 0; }
     [data-explorer=sandbox] .edit { margin-top: .75rem; max-width: 25rem; }
-    [data-explorer=sandbox] .explorer-readouts { display: grid; gap: .6rem; margin-bottom: 1rem !important; }
-    [data-explorer=sandbox] .explorer-readouts > div { display: grid; gap: 0 .75rem; grid-template-columns: 5.2rem 1fr; }
-    [data-explorer=sandbox] .explorer-readouts dt { grid-column: 2; grid-row: 1; }
-    [data-explorer=sandbox] .explorer-readouts dt b { color: var(--pst-color-text-base); font-style: italic; }
-    [data-explorer=sandbox] .explorer-readouts dd { grid-column: 1; grid-row: 1 / 3; margin: 0 !important; } /* the theme indents */
+    figure[data-explorer=sandbox] dl.meters.explorer-readouts { display: grid; gap: .6rem; margin-bottom: 1rem; }
+    figure[data-explorer=sandbox] dl.meters.explorer-readouts > div { display: grid; gap: 0 .75rem; grid-template-columns: 5.2rem 1fr; }
+    figure[data-explorer=sandbox] dl.meters.explorer-readouts dt { grid-column: 2; grid-row: 1; }
+    figure[data-explorer=sandbox] dl.meters.explorer-readouts dt b { color: var(--pst-color-text-base); font-style: italic; }
+    figure[data-explorer=sandbox] dl.meters.explorer-readouts dd { grid-column: 1; grid-row: 1 / 3; }
     [data-explorer=sandbox] .meter { background: var(--pst-color-surface); grid-column: 2; grid-row: 2; height: .6rem; position: relative; }
     [data-explorer=sandbox] .meter > i { background: var(--blue); display: block; height: 100%; }
     [data-explorer=sandbox] .meter > i.above { background: var(--orange); }
@@ -352,7 +352,7 @@
           <button type="button" data-button="draw">Draw again</button></p>
       </div>
       <div>
-        <dl class="explorer-readouts">
+        <dl class="explorer-readouts meters">
           ${readout("rate", "σ<sub>a</sub>", "one step, at worst")}
           ${readout("second", "|λ<sub>2</sub>|", "a step, in the long run")}
           ${readout("dobrushin", "δ", "one step, max − min")}
