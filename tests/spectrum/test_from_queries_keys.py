@@ -1,6 +1,8 @@
 """filter_rate_qk and singular_patterns_qk against SciPy's dense SVD, closed forms and what a softmax cannot change."""
 
 import copy
+import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tempscale import filter_rate_qk, hc, singular_patterns_qk
-from tempscale.spectrum import from_queries_keys
+from tempscale.spectrum import from_queries_keys, lanczos
 from tempscale.spectrum.from_queries_keys import filter_rate_logits
 
 seeds = st.integers(0, 2**32 - 1)
@@ -39,6 +41,12 @@ def svdvals(a):
 def draw(seed, n, strength, d=5):
     q, k = np.random.default_rng(seed).normal(size=(2, n, d))
     return strength * q, k
+
+
+def iterate(q, k, **options):
+    """Return the filter rate by block Lanczos, which takes over only for more than 256 tokens."""
+    with mock.patch.object(lanczos, "_SMALL", 0):
+        return filter_rate_qk(q, k, **options)
 
 
 # Logits of structured attention: identity keys turn the queries into the logits themselves (scale = 1).
@@ -71,10 +79,10 @@ def test_structured_attention_against_scipy(structure, dtype):
     logits = STRUCTURES[structure]
     expected = svdvals(scipy.special.softmax(logits, axis=-1))[0]
     queries, keys = logits.astype(dtype), np.eye(n, dtype=dtype)
-    iterated = singular_patterns_qk(queries, keys, 1, scale=1).values[0]
+    decomposed, iterated = singular_patterns_qk(queries, keys, 1, scale=1).values[0], iterate(queries, keys, scale=1)
     as_bias = filter_rate_qk(np.ones((n, 1), dtype), np.ones((n, 1), dtype), bias=queries)
     as_logits = filter_rate_logits(torch.from_numpy(queries)).numpy()
-    for rate in (filter_rate_qk(queries, keys, scale=1), iterated, as_bias, as_logits):
+    for rate in (filter_rate_qk(queries, keys, scale=1), decomposed, iterated, as_bias, as_logits):
         assert rate.dtype == dtype
         # rounding: logits of 60 in float32 are known to 60 eps, and so are the weights
         np.testing.assert_allclose(rate, expected, rtol=1e-4, atol=1e-5 if dtype == np.float32 else 1e-12)
@@ -88,6 +96,7 @@ def test_random_queries_and_keys_against_scipy(seed, n, strength, dtype):
     expected = svdvals(attention(q, k))[0]
     np.testing.assert_allclose(filter_rate_qk(q, k), expected, rtol=1e-4, atol=atol)
     np.testing.assert_allclose(singular_patterns_qk(q, k, 1).values[0], expected, rtol=1e-4, atol=atol)
+    np.testing.assert_allclose(iterate(q, k), expected, rtol=1e-4, atol=atol)
 
 
 @pytest.mark.parametrize("strength", [1e-3, 0.1, 1.0, 5.0, 50.0])
@@ -119,12 +128,12 @@ def test_blocks_of_any_size_give_the_same(monkeypatch, seed, rows, kept):
     q, k = draw(seed, 40, 2.0)
     mask = np.random.default_rng(seed).random(40) < 0.7
     options = {"causal": bool(seed % 2), "mask": mask, "bias": draw(seed, 40, 1.0, d=40)[0]}
-    whole = filter_rate_qk(q, k, **options), singular_patterns_qk(q, k, 1, **options).values[0]
+    whole = filter_rate_qk(q, k, **options), iterate(q, k, **options)
     monkeypatch.setitem(from_queries_keys._BLOCK, "cpu", 1)
     monkeypatch.setitem(from_queries_keys._KEPT, "cpu", kept)
     monkeypatch.setattr(from_queries_keys, "_ROWS", rows)
-    iterated = singular_patterns_qk(q, k, 1, **options).values[0]
-    np.testing.assert_allclose((filter_rate_qk(q, k, **options), iterated), whole, rtol=1e-4)
+    parts = filter_rate_qk(q, k, **options), iterate(q, k, **options)
+    np.testing.assert_allclose(parts, whole, rtol=1e-4)
     np.testing.assert_allclose(whole, svdvals(attention(q, k, **options))[0], rtol=1e-4, atol=1e-12)
 
 
@@ -473,10 +482,37 @@ def test_both_bounds_for_several_heads(seed, n, count):
     assert np.linalg.norm(hc(y)) <= min(summed, squared) * np.linalg.norm(hc(x)) * (1 + 1e-12)
 
 
+@given(seeds, st.integers(2, 30), st.integers(2, 4))
+def test_each_bound_for_several_heads_is_attained_where_the_other_is_not(seed, n, count):
+    """Heads that all do the same reach the sum; heads that write side by side, the root of the sum of squares."""
+    rng = np.random.default_rng(seed)
+    a, value = attention(*draw(seed, n, 1.5)), rng.normal(size=(4, 3))
+    _, sigma, vt = scipy.linalg.svd(hc(a))
+    left, stretch, right = scipy.linalg.svd(value)
+    x = np.outer(vt[0], left[:, 0]) + rng.normal(size=(1, 4))
+    bound_each = sigma[0] * stretch[0]
+    for out, bound, other in (
+        # every head writes its top direction to the same channel
+        (np.repeat(np.outer(right[0], np.eye(3)[0])[None], count, axis=0), count, count),
+        # every head has channels of its own
+        (np.eye(3 * count).reshape(count, 3, -1), np.sqrt(count), count),
+    ):
+        y = sum(a @ x @ value @ part for part in out)
+        gain = np.linalg.norm(hc(y)) / np.linalg.norm(hc(x))
+        assert gain == pytest.approx(bound * bound_each)
+        assert bound_each * sum(np.linalg.norm(right[0] @ part) for part in out) == pytest.approx(other * bound_each)
+
+
 @given(seeds, st.integers(2, 20))
 def test_rates_of_products(seed, n):
     a, b = attention(*draw(seed, n, 2.0)), attention(*draw(seed + 1, n, 2.0))
     assert svdvals(b @ a)[0] <= svdvals(b)[0] * svdvals(a)[0] * (1 + 1e-9) + 1e-14
+    # attained by powers of a normal matrix, and far from it where one head writes what the next does not read
+    circulant = scipy.linalg.circulant(a[0])
+    assert svdvals(circulant @ circulant)[0] == pytest.approx(svdvals(circulant)[0] ** 2)
+    sinks, reads = np.eye(4)[[0, 0, 1, 1]], np.eye(4)[[0, 1, 0, 1]]
+    np.testing.assert_allclose([svdvals(reads)[0], svdvals(sinks)[0]], np.sqrt(2))
+    assert svdvals(np.eye(4)[[0, 1, 0, 1]] @ sinks)[0] == pytest.approx(0, abs=1e-12)
 
 
 @given(seeds, st.integers(3, 30), st.integers(0, 12))
@@ -491,6 +527,17 @@ def test_convergence_of_power_iteration(seed, n, steps):
         v /= np.linalg.norm(v)
     lower = sigma[0] / np.sqrt(1 + tangent * (sigma[1] / sigma[0]) ** (4 * steps))
     assert lower * (1 - 1e-9) <= np.linalg.norm(b @ v) <= sigma[0] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.6, 0.8])
+def test_no_exponent_of_power_iteration_is_better(ratio):
+    """Of two singular values 1 and r, from equal parts: the square is short of 1 by (1 - r²) r^4t / (1 + r^4t)."""
+    b, v = np.diag([1.0, ratio]), np.ones(2)
+    for t in range(8):
+        v = v / np.linalg.norm(v)
+        missing = (1 - ratio**2) * ratio ** (4 * t) / (1 + ratio ** (4 * t))
+        assert np.linalg.norm(b @ v) ** 2 == pytest.approx(1 - missing, rel=1e-14)
+        v = b.T @ (b @ v)
 
 
 def test_no_tensor_is_as_large_as_the_matrix():
@@ -514,6 +561,12 @@ def test_no_tensor_is_as_large_as_the_matrix():
     assert seen.size == 4 * 3000**2  # shorter: once
 
 
+def test_the_sizes_that_the_docstrings_and_the_book_name():
+    assert math.isqrt(from_queries_keys._KEPT["cpu"]) == 5792
+    assert (from_queries_keys._TOGETHER, from_queries_keys._TOGETHER_KEPT["cpu"]) == (32, 16)
+    assert lanczos._SMALL == lanczos._LARGEST_BASIS == 256
+
+
 @given(seeds, st.integers(2, 60))
 def test_one_pass_gives_both_products(seed, n):
     q, k = draw(seed, n, 1.5)
@@ -533,26 +586,104 @@ def test_what_the_residual_proves(seed, n, noise):
     b = hc(attention(*draw(seed, n, 1.5)))
     rng = np.random.default_rng(seed)
     _, sigma, vt = scipy.linalg.svd(b)
-    v = vt[rng.integers(n)] + noise * rng.normal(size=n)
-    v /= np.linalg.norm(v)
-    square = np.linalg.norm(b @ v) ** 2
-    residual = np.linalg.norm(b.T @ b @ v - square * v)
+    x = vt[rng.integers(n)] + noise * rng.normal(size=n)
+    x /= np.linalg.norm(x)
+    square = np.linalg.norm(b @ x) ** 2
+    residual = np.linalg.norm(b.T @ b @ x - square * x)
     distance = np.sort(np.abs(sigma**2 - square))
     assert distance[0] <= residual * (1 + 1e-9) + 1e-14
     assert distance[0] * distance[1] <= residual**2 * (1 + 1e-6) + 1e-14
     assert np.sqrt(square) <= sigma[0] * (1 + 1e-12)
+    # attained by two patterns: then the residual is the geometric mean of the two distances
+    x = vt[0] * np.cos(noise) + vt[1] * np.sin(noise)
+    square = np.linalg.norm(b @ x) ** 2
+    residual = np.linalg.norm(b.T @ b @ x - square * x)
+    assert residual**2 == pytest.approx((sigma[0] ** 2 - square) * (square - sigma[1] ** 2), abs=1e-13)
+
+
+@pytest.mark.parametrize("close", [0.01, 0.0001])
+def test_a_gap_between_ritz_values_estimates_the_error_and_does_not_bound_it(close):
+    """One Ritz value for two close squares: a small residual, a wide gap to the next, an error far above r² / gap."""
+    squares = np.array([1.0, 1.0 - close, 0.0])
+    basis = np.array([[1, 1, 0], [0, 0, np.sqrt(2)]]).T / np.sqrt(2)
+    ritz, mixing = scipy.linalg.eigh(basis.T @ np.diag(squares) @ basis)
+    x = basis @ mixing[:, -1]
+    residual = np.linalg.norm(squares * x - ritz[-1] * x)
+    estimate = residual**2 / (ritz[-1] - ritz[0])
+    error = np.abs(squares - ritz[-1]).min()
+    assert error == pytest.approx(residual)  # what the residual does prove, attained
+    assert estimate < close * error
 
 
 @given(seeds, st.integers(2, 40), st.floats(0, 8))
 def test_column_mass_bounds_the_rate_from_both_sides(seed, n, strength):
     a = attention(*draw(seed, n, strength))
+    lower, upper = column_bounds(a)
     square = svdvals(a)[0] ** 2
-    assert (a.var(0) * n * n / (n - 1)).max() <= square * (1 + 1e-9) + 1e-14
-    assert square <= a.sum(0).max() * (1 + 1e-9)
+    assert lower <= square * (1 + 1e-9) + 1e-14
+    assert square <= upper * (1 + 1e-9)
     # doubly stochastic: a mean of permutations
     rng = np.random.default_rng(seed)
     doubly = np.mean([np.eye(n)[rng.permutation(n)] for _ in range(3)], axis=0)
+    assert column_bounds(doubly)[1] == pytest.approx(1)
     assert svdvals(doubly)[0] <= 1 + 1e-12
+
+
+def column_bounds(a):
+    """Bounds of the square of the rate: the largest disagreement about a column, and the largest mass of one."""
+    n = len(a)
+    return (a.var(0) * n * n / (n - 1)).max(), a.sum(0).max()
+
+
+@given(seeds, st.integers(3, 40))
+def test_both_bounds_by_columns_are_attained(seed, n):
+    rng = np.random.default_rng(seed)
+    weights = rng.random(n)
+    others = (1 - weights[:, None]) / (n - 1)
+    column = np.where(np.arange(n) == rng.integers(n), weights[:, None], others)  # all else is spread evenly
+    assert svdvals(column)[0] ** 2 == pytest.approx(column_bounds(column)[0])
+    permutation = np.eye(n)[rng.permutation(n)]
+    assert svdvals(permutation)[0] ** 2 == pytest.approx(column_bounds(permutation)[1])
+
+
+@pytest.mark.parametrize(("n", "w"), [(400, 20), (40, 5), (12, 6)])
+def test_disagreement_about_one_token_is_not_necessary(n, w):
+    """Half of the rows uniform on w tokens, half on w others: the rate is the root of the mass, however large w is."""
+    groups = np.zeros((n, n))
+    groups[::2, :w] = groups[1::2, w : 2 * w] = 1 / w
+    lower, upper = column_bounds(groups)
+    assert svdvals(groups)[0] ** 2 == pytest.approx(upper) == pytest.approx(n / (2 * w))
+    assert lower == pytest.approx(n**2 / (n - 1) / (2 * w) ** 2)
+    if (n, w) == (400, 20):
+        assert svdvals(groups)[0] == pytest.approx(3.16, abs=0.005)
+        assert np.sqrt(lower) == pytest.approx(0.50, abs=0.005)
+
+
+def test_uniform_causal_attention_and_hardys_inequality():
+    """Running means: (I - A)(I - A)ᵀ = diag(1 - 1/i), so the rate is at most 1 + sqrt(1 - 1/n); it tends to 2."""
+    for n in (1, 2, 3, 16, 300):
+        i = np.arange(1, n + 1)
+        means = np.tri(n) / i[:, None]
+        identity = np.eye(n) - means
+        np.testing.assert_allclose(identity @ identity.T, np.diag(1 - 1 / i), atol=1e-13)
+        assert svdvals(means)[0] <= 1 + np.sqrt(1 - 1 / n) + 1e-13
+        # at a high temperature a decoder's head is this matrix
+        if n > 1:
+            q, k = draw(n, n, 1.0)
+            assert filter_rate_qk(q, k, causal=True, temperature=1e12) == pytest.approx(svdvals(means)[0], rel=1e-4)
+    # the signal of the proof: 4 minus its squared gain is about a constant divided by 1 + 1/2 + ... + 1/n
+    harmonic, gain = [], []
+    for n in (100, 1000, 10**4, 10**5, 10**6):
+        i = np.arange(1, n + 1)
+        x = i**-0.5
+        y = np.cumsum(x) / i
+        harmonic.append(x @ x)
+        gain.append(n * y.var() / (x @ x))
+        assert 4 - (8 * scipy.special.zeta(1.5) + 16) / harmonic[-1] <= gain[-1] < 4
+    limits = np.diff(np.multiply(harmonic, gain)) / np.diff(harmonic)
+    missing = 4 - limits
+    assert 0 < missing[-1] < 0.2
+    assert (missing[1:] < missing[:-1] / 2).all()
 
 
 @pytest.mark.parametrize("seed", [35, 36, 37])

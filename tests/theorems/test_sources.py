@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.attention import softmax
@@ -45,6 +46,15 @@ def test_logits_follow_their_sources_and_a_missing_one_shows(query, key, bias, t
     )
 
 
+@given(arrays(np.float64, (4, 5), elements=st.floats(-3, 3)), st.floats(0.3, 3))
+def test_a_missing_source_shows_in_every_row_in_which_it_is_not_constant(bias, temperature):
+    """The weights change by factors whose range in a row is |1 - 1/tau| times that of the source: 0 if it is constant."""
+    scores = np.random.default_rng(0).normal(size=(4, 5)) / temperature
+    factors = softmax(scores + bias) / softmax(scores + bias / temperature)
+    spread = np.abs(1 - 1 / temperature) * np.ptp(bias, axis=1)
+    np.testing.assert_allclose(np.ptp(np.log(factors), axis=1), spread, rtol=1e-9, atol=1e-12)
+
+
 def test_a_missing_source_changes_attention():
     query, key, bias = np.zeros((1, 2)), np.ones((2, 2)), np.array([[1.0, 0.0]])
     # only the bias speaks: softmax([1/tau, 0]), of which nothing is left if it is not divided
@@ -71,6 +81,17 @@ def test_powers_of_two_commute_with_rounding(query, key, bias, power):
     # a soft cap is a quotient, a function of it, and a product
     capped, both = cap * np.tanh(scores / cap), factor * cap * np.tanh(scaled / (factor * cap))
     np.testing.assert_array_equal(both, factor * capped)
+
+
+@given(st.floats(1, 2), st.integers(-10, 10), st.integers(-10, 10), st.booleans())
+@example(1 + 2**-11, 3, -5, False)  # ties in float16, one to each side
+@example(1 + 3 * 2**-11, 3, -5, True)
+def test_rounding_commutes_with_powers_of_two(x, exponent, power, negative):
+    """fl(2^k x) = 2^k fl(x) for real x: rounding from float64, of numbers that stay normal in all three formats."""
+    x *= (-1 if negative else 1) * 2.0 ** (exponent / 2.5)
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        rounded, scaled = torch.tensor([x, 2.0**power * x], dtype=torch.float64).to(dtype).double()
+        assert scaled == 2.0**power * rounded
 
 
 def test_other_factors_and_subnormal_numbers_do_not_commute_with_rounding():
