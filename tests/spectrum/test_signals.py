@@ -39,9 +39,11 @@ def test_dc_keeps_frequency_zero_and_hc_the_others(x):
 
 @given(signals)
 def test_parseval(x):
-    energy = (np.abs(scipy.fft.fft(x, axis=0, norm="ortho")) ** 2).sum()
-    np.testing.assert_allclose((dc(x) ** 2).sum() + (hc(x) ** 2).sum(), energy, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose((x**2).sum(), energy, rtol=1e-10, atol=1e-12)
+    """The energy of the signal is that of its spectrum: frequency 0 has that of DC, the others together that of HC."""
+    energy = (np.abs(scipy.fft.fft(x, axis=0, norm="ortho")) ** 2).sum(1)
+    np.testing.assert_allclose((dc(x) ** 2).sum(), energy[0], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose((hc(x) ** 2).sum(), energy[1:].sum(), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose((x**2).sum(), energy.sum(), rtol=1e-10, atol=1e-12)
 
 
 @given(logits)
@@ -73,13 +75,15 @@ def test_filter_rate_is_the_norm_of_all_frequency_rows_but_the_first(x):
 
 @given(logits, st.integers(0, 2**32 - 1))
 def test_filter_rate_bounds_one_step_and_is_attained(x, seed):
-    """‖HC[A x]‖ ≤ σₐ ‖HC[x]‖ for every x (Theorem 2 with W = I), with equality for the top right singular vector."""
+    """‖HC[A x]‖ ≤ σₐ ‖HC[x]‖ for every x (Theorem 2 with W = I), with equality for some x that is not constant."""
     a = softmax(x)
     signal = np.random.default_rng(seed).normal(size=(len(a), 3))
     rate = filter_rate(a)
     assert np.linalg.norm(hc(a @ signal)) <= rate * np.linalg.norm(hc(signal)) + 1e-9
-    top = scipy.linalg.svd(hc(a))[2][0][:, None]
-    np.testing.assert_allclose(np.linalg.norm(hc(a @ top)), rate * np.linalg.norm(hc(top)), atol=1e-9)
+    differences = scipy.linalg.null_space(np.ones((1, len(a))))  # the signals without a mean
+    top = differences @ scipy.linalg.svd(hc(a) @ differences)[2][:1].T
+    np.testing.assert_allclose(np.linalg.norm(hc(top)), 1)
+    np.testing.assert_allclose(np.linalg.norm(hc(a @ top)), rate, atol=1e-9)
 
 
 @given(logits, st.floats(-50, 50))
@@ -96,7 +100,8 @@ def test_closed_forms_of_the_filter_rate(n):
     assert filter_rate(mean_matrix(n)) == pytest.approx(0, abs=1e-12)
     assert filter_rate(identity) == pytest.approx(1)
     assert filter_rate(identity[np.random.default_rng(0).permutation(n)]) == pytest.approx(1)
-    # Half of the rows look at token 0, the others at token 1: the rate is sqrt(n) / 2 for even n.
+    assert filter_rate(identity[np.zeros(n, dtype=int)]) == pytest.approx(0, abs=1e-12)  # all rows look at token 0
+    # Half of the rows look at token 0, the others at token 1: the rate is sqrt(n / 2) for even n.
     halves = identity[np.arange(n) % 2]
     ones, zeros = (n + 1) // 2, n // 2
     assert filter_rate(halves) == pytest.approx(np.sqrt(2 * ones * zeros / n))

@@ -2,6 +2,7 @@
 
 import itertools
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
@@ -32,6 +33,16 @@ def stationary(a):
     n = len(a)
     system = np.vstack([a.T - np.eye(n), np.ones(n)])
     return np.linalg.lstsq(system, np.eye(n + 1)[n], rcond=None)[0]
+
+
+def centred(a):
+    """(I - J) A."""
+    return a - a.mean(0)
+
+
+def diameter(x):
+    """The largest Euclidean distance of two rows."""
+    return np.linalg.norm(x[:, None] - x, axis=-1).max()
 
 
 def second_modulus(a):
@@ -65,22 +76,47 @@ def test_the_ratio_vanishes_exactly_if_the_stationary_mean_does_not(s, seed):
     a, n = softmax(s), len(s)
     pi = stationary(a)
     x = np.random.default_rng(seed).normal(size=(n, 2))
-    high, low = norms(np.linalg.matrix_power(a, 2**20) @ x)
-    assert high < 1e-6
-    np.testing.assert_allclose(low, np.sqrt(n) * np.linalg.norm(pi @ x), atol=1e-6)
     y = x - pi @ x
+    # the direction of the stationary mean is free, its length is 1
+    x = y + np.array([0.6, -0.8])
+    high, low = norms(np.linalg.matrix_power(a, 2**20) @ x)
+    np.testing.assert_allclose(low, np.sqrt(n), atol=1e-6)
+    assert high < 1e-6 * low
     spread = np.sqrt(n) * np.linalg.norm(pi - 1 / n)
     for _ in range(5):
         high, low = norms(y)
         assert low <= spread * high + 1e-9
         y = a @ y
-        size = np.linalg.norm(y)
-        if size < 1e-6:  # a rank-one matrix maps y to zero in one step
-            break
-        y = (y - pi @ y) / size
-    tight = (pi - 1 / n - pi @ (pi - 1 / n))[:, None]
-    high, low = norms(tight)
-    np.testing.assert_allclose(low, spread * high, atol=1e-9)
+        y = y - pi @ y
+        y = y / max(np.linalg.norm(y), 1e-6)  # a matrix of rank one maps y to zero, and rounding is left
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_bound_on_the_ratio_is_attained(seed):
+    """HC[y] = π - 1/n, with π far from uniform, so that the bound is not the empty one."""
+    a = softmax(np.random.default_rng(seed).normal(size=(5, 5)) + np.arange(5))
+    pi = stationary(a)
+    y = (pi - 1 / 5 - pi @ (pi - 1 / 5))[:, None]
+    high, low = norms(y)
+    assert pi @ y == pytest.approx(0, abs=1e-12)
+    assert high / low == pytest.approx(1 / np.sqrt(5 * pi @ pi - 1))
+    assert high / low < 3
+
+
+@given(st.integers(2, 7), seeds)
+def test_the_ratio_is_infinite_for_uniform_stationary_weights(n, seed):
+    """Doubly stochastic and positive: πᵀx = 0 makes the mean of x, of A x, ... zero, and the differences do not vanish."""
+    rng = np.random.default_rng(seed)
+    permutations = sum(w * np.eye(n)[rng.permutation(n)] for w in rng.dirichlet(np.ones(3)))
+    a = 0.9 * permutations + 0.1 * mean_matrix(n)
+    np.testing.assert_allclose(stationary(a), 1 / n, atol=1e-12)
+    x = rng.normal(size=(n, 1))
+    x = (x - x.mean()) / np.linalg.norm(x - x.mean())
+    high, low = norms(x)
+    assert high == pytest.approx(1)
+    assert low < 1e-12
+    high, low = norms(a @ x)
+    assert low < 1e-12
 
 
 def test_the_counterexample_with_two_tokens_is_exact():
@@ -108,15 +144,84 @@ def test_filter_rates_of_powers_lie_between_eigenvalue_and_filter_rate(s):
         assert power <= rate**t * (1 + 1e-9) + 1e-12
 
 
-def test_filter_rates_of_powers_approach_the_eigenvalue():
-    """σₐ(Aᵗ)^(1/t) → |λ₂|, also where the first step amplifies: two hubs that both look at the first."""
-    n = 20
-    a = 0.8 * np.eye(n)[np.arange(n) % 2 * (np.arange(n) > 1)] + 0.2 * softmax(
-        np.random.default_rng(0).normal(size=(n, n))
-    )
-    assert filter_rate(a) > 2 > 1 > second_modulus(a)
-    root = filter_rate(np.linalg.matrix_power(a, 12)) ** (1 / 12)
-    assert second_modulus(a) <= root < 0.5 * filter_rate(a)
+def two_hubs(n, seed):
+    """Half of the rows look at token 0 and half at token 1, which both look at token 0: one step amplifies."""
+    hard = np.eye(n)[np.arange(n) % 2 * (np.arange(n) > 1)]
+    return 0.8 * hard + 0.2 * softmax(np.random.default_rng(seed).normal(size=(n, n)))
+
+
+heads = [two_hubs(12, seed) for seed in range(6)]
+heads += [softmax(2 * np.random.default_rng(seed).normal(size=(6, 6))) for seed in range(6)]
+
+
+@pytest.mark.parametrize("a", heads)
+def test_filter_rates_of_powers_approach_the_eigenvalue(a):
+    """σₐ(Aᵗ)^(1/t) → |λ₂|: with B = (I - J) A = V Λ V⁻¹ it lies between |λ₂| and |λ₂| cond(V)^(1/t)."""
+    values, vectors = np.linalg.eig(centred(a))
+    second, condition = np.abs(values).max(), np.linalg.cond(vectors)
+    assert second == pytest.approx(second_modulus(a))
+    for t in (1, 10, 100, 1000):
+        power, scale = np.eye(len(a)), 0.0
+        for _ in range(t):
+            power = a @ power
+            power = power - power.mean(0)
+            size = np.linalg.norm(power, 2)
+            power, scale = power / size, scale + np.log(size)
+        # scale is ln σₐ(Aᵗ), however small
+        if t == 10:
+            np.testing.assert_allclose(np.exp(scale), filter_rate(np.linalg.matrix_power(a, t)), rtol=1e-6, atol=1e-13)
+        assert -1e-9 <= scale / t - np.log(second) <= np.log(condition) / t + 1e-9
+    # at t = 1000 the band tells |λ₂| from σₐ: the limit is the eigenvalue, not the rate of one step
+    assert np.log(condition) / t < 0.1 * np.log(filter_rate(a) / second)
+
+
+@pytest.mark.parametrize("a", heads)
+def test_the_ratio_falls_with_the_slope_of_the_second_eigenvalue(a):
+    """ln ratio = t ln|λ₂| + b(t), with b in a band that the proof gives; then a fitted slope is off by 3/2 band / t."""
+    n, t = len(a), 4000
+    values, left, right = scipy.linalg.eig(centred(a), left=True)
+    which = np.argmax(np.abs(values))
+    pi = stationary(a)
+    x = np.random.default_rng(n).normal(size=n)
+    x = x + 3 * np.sign(pi @ x)  # a stationary mean away from 0
+    h = x - x.mean()
+    below = abs(left[:, which].conj() @ x)
+    above = np.linalg.cond(right) * np.linalg.norm(h)
+    logarithms = np.empty(t)
+    state, size = x, 0.0
+    means = []
+    for step in range(t):
+        state = a @ state
+        h = centred((a @ h)[:, None])[:, 0]
+        norm = np.linalg.norm(h)
+        h, size = h / norm, size + np.log(norm)
+        means.append(np.sqrt(n) * abs(state.mean()))
+        logarithms[step] = size - np.log(means[-1])
+    times = np.arange(1, t + 1)
+    deviation = logarithms - times * np.log(abs(values[which]))
+    low, high = np.log(below / max(means)), np.log(above / min(means))
+    assert low - 1e-6 <= deviation.min()
+    assert deviation.max() <= high + 1e-6
+    slope = np.polyfit(times, logarithms, 1)[0]
+    tolerance = 1.5 * (high - low) / t
+    assert abs(slope - np.log(second_modulus(a))) <= tolerance
+    # what else the slope might have been is further away
+    third = np.sort(np.abs(values))[-2]
+    for other in (filter_rate(a), dobrushin(a), *([third] if third < 0.99 * abs(values[which]) else [])):
+        assert abs(np.log(other) - np.log(abs(values[which]))) > 2 * tolerance
+
+
+@given(logits, seeds)
+def test_the_second_singular_value_is_at_most_the_filter_rate(s, seed):
+    n = len(s)
+    rng = np.random.default_rng(seed)
+    for a in (softmax(s), rng.normal(size=(n, n))):  # any matrix, stochastic or not
+        first, second, *_ = np.linalg.svd(a, compute_uv=False)
+        rate = np.linalg.norm(centred(a), 2)
+        assert second <= rate + 1e-12 <= first + 2e-12
+    doubly = sum(w * np.eye(n)[rng.permutation(n)] for w in rng.dirichlet(np.ones(4)))
+    first, second, *_ = np.linalg.svd(doubly, compute_uv=False)
+    np.testing.assert_allclose((first, second), (1, filter_rate(doubly)), atol=1e-7)
 
 
 @given(logits, seeds)
@@ -128,6 +233,8 @@ def test_dobrushin_contracts_the_oscillation_and_is_attained(s, seed):
     real, imaginary = np.random.default_rng(seed).normal(size=(2, len(a)))
     for x in (real, real + 1j * imaginary):
         assert oscillation(a @ x) <= delta * oscillation(x) + 1e-12
+    states = np.stack([real, imaginary, real * imaginary], 1)
+    assert diameter(a @ states) <= delta * diameter(states) + 1e-12
     subsets = itertools.product([0.0, 1.0], repeat=len(a))
     best = max(oscillation(a @ np.array(indicator)) for indicator in subsets)
     np.testing.assert_allclose(best, delta, atol=1e-12)
@@ -143,6 +250,22 @@ def test_dobrushin_against_eigenvalue_and_filter_rate(s, seed):
     assert second_modulus(a) <= delta + 1e-6
     assert filter_rate(a) <= np.sqrt(n / 2) * delta + 1e-12
     assert delta <= np.sqrt(n / 2) * filter_rate(a) + 1e-12
+
+
+def test_what_the_three_numbers_can_exceed():
+    """The table of the chapter: σₐ exceeds 1 and δ in one matrix, δ exceeds σₐ in another, |λ₂| is last in both."""
+    n = 20
+    hubs = 0.99 * np.eye(n)[np.arange(n) % 2] + 0.01 / n
+    assert second_modulus(hubs) <= dobrushin(hubs) + 1e-12 < 1 < 3 < filter_rate(hubs) < np.sqrt(n / 2)
+    odd = mean_matrix(n)
+    odd[0] = 0.99 * np.eye(n)[1] + 0.01 / n  # one row differs from all others, and in its favour
+    assert second_modulus(odd) <= filter_rate(odd) + 1e-12
+    assert dobrushin(odd) == pytest.approx(0.99 * (1 - 1 / n))
+    odd[0] = np.arange(n) < n // 2
+    odd[0] *= 2 / n  # a flat row, but on half of the tokens
+    assert dobrushin(odd) == pytest.approx(0.5)
+    assert filter_rate(odd) == pytest.approx(np.sqrt((1 - 1 / n) / n))
+    assert second_modulus(odd) <= filter_rate(odd) < 0.5 * dobrushin(odd)
 
 
 @given(logits, st.floats(0.2, 5))
@@ -217,16 +340,50 @@ def test_which_stochastic_matrices_are_low_pass(looks_at, seed):
 
 
 @given(logits)
-def test_pure_waves_are_never_amplified(s):
+def test_complex_waves_gain_at_most_one(s):
     a, n = softmax(s), len(s)
     f = scipy.linalg.dft(n, scale="sqrtn")
     gains = np.linalg.norm((f @ a @ f.conj().T)[1:, 1:], axis=0)
     rate = filter_rate(a)
     assert gains.max() <= min(1, rate) + 1e-9
     assert rate <= np.linalg.norm(gains) + 1e-9
+    permutation = np.eye(n)[np.random.default_rng(n).permutation(n)]
+    np.testing.assert_allclose(np.linalg.norm((f @ permutation @ f.conj().T)[1:, 1:], axis=0), 1)  # attained
     weights = a[0]
     circulant = scipy.linalg.circulant(weights)
+    in_frequency = f @ circulant @ f.conj().T
+    diagonal = np.abs(in_frequency.diagonal()[1:])
+    np.testing.assert_allclose(np.linalg.norm(in_frequency[1:, 1:], axis=0), diagonal, atol=1e-12)
     np.testing.assert_allclose(filter_rate(circulant), np.abs(np.fft.fft(weights)[1:]).max(), atol=1e-9)
+
+
+def sinusoid_gain(a, k, phase):
+    """‖HC[A x]‖ / ‖x‖ for x_j = cos(2πjk/n + phase), straight from the definition."""
+    x = np.cos(2 * np.pi * k * np.arange(len(a)) / len(a) + phase)[:, None]
+    return norms(a @ x)[0] / np.linalg.norm(x)
+
+
+@given(st.integers(3, 9), seeds, st.floats(0.1, 30))
+def test_real_sinusoids_gain_at_most_the_square_root_of_two(n, seed, scale):
+    a = softmax(scale * np.random.default_rng(seed).normal(size=(n, n)))
+    f = scipy.linalg.dft(n, scale="sqrtn")
+    phases = 2 * np.pi * np.arange(16) / 16
+    for k in range(1, (n + 1) // 2):
+        complex_gain = np.linalg.norm((f @ a @ f.conj().T)[1:, k])
+        gains = np.array([sinusoid_gain(a, k, phase) for phase in phases])
+        assert gains.max() <= np.sqrt(2) * complex_gain + 1e-12 <= np.sqrt(2) + 1e-9
+        # the squared gain is a constant and one cosine of twice the phase: sixteen phases average it exactly
+        assert np.mean(gains**2) == pytest.approx(complex_gain**2, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [4, 6, 8, 50])
+def test_a_real_sinusoid_that_gains_the_square_root_of_two(n):
+    """Half of the rows look at the crest and half at the trough; and no softmax is needed to be that hard."""
+    attention = np.eye(n)[np.arange(n) % 2 * (n // 2)]
+    assert sinusoid_gain(attention, 1, 0) == pytest.approx(np.sqrt(2))
+    assert sinusoid_gain(softmax(9 * attention), 1, 0) > np.sqrt(2) * (1 - 2 * n * np.exp(-9))
+    f = scipy.linalg.dft(n, scale="sqrtn")
+    assert np.linalg.norm((f @ attention @ f.conj().T)[1:, 1]) == pytest.approx(1)
 
 
 @given(logits)
@@ -237,6 +394,9 @@ def test_amplification_needs_a_column_sum_above_one(s):
     weights = rng.dirichlet(np.ones(4))
     doubly = sum(w * np.eye(n)[rng.permutation(n)] for w in weights)
     assert filter_rate(doubly) <= 1 + 1e-9
+    if n % 2 == 0:  # two hubs attain the bound
+        hubs = np.eye(n)[np.arange(n) % 2]
+        assert filter_rate(hubs) ** 2 == pytest.approx(hubs.sum(0).max())
 
 
 def test_two_hubs_boost_high_frequencies_and_are_low_pass():
@@ -260,9 +420,41 @@ def test_residual_map_has_the_stated_eigenvalues(s, seed):
     x = np.random.default_rng(seed + 1).normal(size=(n, 3))
     np.testing.assert_allclose(full @ x.ravel(), (x + a @ x @ w).ravel(), atol=1e-9)
     predicted = 1 + np.outer(np.linalg.eigvals(a), np.linalg.eigvals(w)).ravel()
-    for power in (1, 2, 3):
-        expected = (predicted**power).sum()
-        np.testing.assert_allclose(np.trace(np.linalg.matrix_power(full, power)), expected.real, atol=1e-6)
+    # two polynomials of degree 3n that agree at 3n + 1 points are one; at this radius no value is near 0
+    radius = 2 * np.linalg.norm(full, 2)
+    for point in radius * np.exp(2j * np.pi * np.arange(3 * n + 1) / (3 * n + 1)):
+        value = np.linalg.det(np.eye(3 * n) - full / point)
+        np.testing.assert_allclose(value, np.prod(1 - predicted / point), rtol=1e-6)
+
+
+def residual(seed):
+    """A random layer with its states, and the radii of DC and HC that the theorem computes from eigenvalues."""
+    rng = np.random.default_rng(seed)
+    a, w, x = softmax(2 * rng.normal(size=(5, 5))), rng.normal(size=(2, 2)), rng.normal(size=(5, 2))
+    omega, values = np.linalg.eigvals(w), np.linalg.eigvals(a)
+    others = np.delete(values, np.argmin(np.abs(values - 1)))
+    return a, w, x, np.abs(1 + omega).max(), np.abs(1 + np.outer(others, omega)).max()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_residual_decides_by_the_larger_radius(seed):
+    a, w, x, radius_dc, radius_hc = residual(seed)
+    pi = stationary(a)
+    # after so many steps the smaller part is e^(-40) of the larger, up to the condition of the eigenvectors
+    for _ in range(int(40 / abs(np.log(radius_hc / radius_dc))) + 1):
+        x = x + a @ x @ w
+        x = x / np.linalg.norm(x)
+    high, low = norms(x)
+    if radius_hc < radius_dc:
+        assert high < 1e-9 * low
+    else:
+        assert high >= low / np.sqrt(5 * pi @ pi - 1) * (1 - 1e-6)
+
+
+def test_both_cases_of_the_residual_occur():
+    """The forty layers of the test above are not all of one kind."""
+    kinds = [radius_hc < radius_dc for *_, radius_dc, radius_hc in map(residual, range(40))]
+    assert 5 < sum(kinds) < 35
 
 
 @given(logits, st.floats(0.05, 1), seeds)
@@ -275,12 +467,105 @@ def test_residual_decides_by_the_sign_of_the_value(s, weight, seed):
     assert np.abs(1 + weight * others).max() < 1 + weight
     assert np.abs(1 - weight * others).max() > 1 - weight
     x = np.random.default_rng(seed).normal(size=(n, 2))
-    falling, rising = x, x
-    for _ in range(3000):
-        falling = falling + weight * a @ falling
-        rising = rising - weight * a @ rising
-        falling, rising = falling / np.linalg.norm(falling), rising / np.linalg.norm(rising)
-    high, low = norms(falling)
+    x = x - pi @ x + 1  # the stationary mean is 1 in both channels
+    identity = np.eye(n)
+    high, low = norms(np.linalg.matrix_power((identity + weight * a) / (1 + weight), 4096) @ x)
     assert high < 1e-6 * low
-    high, low = norms(rising)
+    radius = np.abs(1 - weight * others).max()
+    rising = np.linalg.matrix_power((identity - weight * a) / radius, 4096) @ x
+    high, low = norms(rising / np.linalg.norm(rising))
     assert low <= np.sqrt(n) * np.linalg.norm(pi - 1 / n) * high + 1e-6
+
+
+def attend(x, m):
+    """softmax(x M xᵀ)."""
+    return softmax(x @ m @ x.T)
+
+
+states = st.tuples(st.integers(2, 8), st.integers(1, 4), seeds, st.floats(0.05, 4), st.floats(0.05, 4))
+
+
+def draw(n, d, seed):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)), rng.normal(size=(d, d)), rng.normal(size=(d, d))
+
+
+@given(states)
+def test_rank_collapse_of_one_step(drawn):
+    n, d, seed, size, strength = drawn
+    x, m, w = draw(n, d, seed)
+    x, m = size * x + 5, strength * m  # where the cloud lies does not matter
+    a, diam, norm = attend(x, m), diameter(x), np.linalg.norm(m, 2)
+    assert interaction(x @ m @ x.T) <= norm * diam**2 + 1e-9
+    assert dobrushin(a) <= np.tanh(norm * diam**2 / 4) + 1e-9
+    bound = np.linalg.norm(w, 2) * np.tanh(norm * diam**2 / 4) * diam
+    assert diameter(a @ x @ w) <= bound + 1e-9
+    assert bound <= np.linalg.norm(w, 2) * norm * diam**3 / 4 + 1e-9
+    # biases of queries and keys cancel in Δ, so the first bound holds with them
+    query, key = np.random.default_rng(seed + 1).normal(size=(2, d))
+    biased = softmax((x @ m + query) @ x.T + (x @ m) @ key)
+    assert diameter(biased @ x @ w) <= bound + 1e-9
+
+
+@pytest.mark.parametrize("r", [1e-4, 0.1, 0.7, 2.0])
+@pytest.mark.parametrize("m", [-1.5, 0.3, 2.0])
+def test_rank_collapse_is_attained_by_two_tokens(r, m):
+    """x = ±r: A x = tanh(m r²) x. A constant below 1/4 would be violated."""
+    x, w = np.array([[r], [-r]]), np.array([[1.7]])
+    stepped = attend(x, np.array([[m]])) @ x @ w
+    np.testing.assert_allclose(stepped, 1.7 * np.tanh(m * r**2) * x, rtol=1e-7)
+    bound = 1.7 * np.tanh(abs(m) * diameter(x) ** 2 / 4) * diameter(x)
+    assert diameter(stepped) == pytest.approx(bound, rel=1e-7)
+    if r == 0.1:
+        cubic = abs(m) * 1.7 * diameter(x) ** 3 / 4
+        assert diameter(stepped) == pytest.approx(cubic, rel=(m * r**2) ** 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rank_collapse_is_doubly_exponential(seed):
+    """In 400 digits, with D* = 2: d(t)/2 ≤ (d(0)/2)^(3ᵗ); and the digits do triple, so 3 is the right power."""
+    x, m, w = draw(6, 3, seed)
+    m, w = m / np.linalg.norm(m, 2), w / np.linalg.norm(w, 2)
+    x = 1.6 * x / diameter(x)
+    with mpmath.workdps(400):
+        x, m, w = (mpmath.matrix(matrix) for matrix in (x, m, w))
+        found = []
+        for _ in range(6):
+            pairs = itertools.combinations(range(x.rows), 2)
+            found.append(max(mpmath.norm(x[i, :] - x[k, :]) for i, k in pairs) / 2)
+            weights = (x * m * x.T).apply(mpmath.exp)
+            for i in range(weights.rows):
+                weights[i, :] /= sum(weights[i, :])
+            x = weights * x * w
+        for t, q in enumerate(found):
+            assert q <= found[0] ** (3**t)
+        for before, after in itertools.pairwise(found):
+            assert after <= before**3
+        assert found[-1] < mpmath.mpf(10) ** -60
+        assert 2.7 < mpmath.log(found[-1]) / mpmath.log(found[-2]) < 3.3
+
+
+@given(states)
+def test_a_residual_slows_rank_collapse_to_a_power(drawn):
+    n, d, seed, size, strength = drawn
+    x, m, w = draw(n, d, seed)
+    x, m = size * x, strength * m
+    diam, product = diameter(x), np.linalg.norm(m, 2) * np.linalg.norm(w, 2)
+    after = diameter(x + attend(x, m) @ x @ w)
+    assert after >= (1 - product * diam**2 / 4) * diam - 1e-9
+    # closer together, so that the last sentence applies
+    close = x * np.sqrt(2 / product) / diam * np.random.default_rng(seed).uniform()
+    after = diameter(close + attend(close, m) @ close @ w)
+    assert after**-2 <= diameter(close) ** -2 * (1 + 1e-9) + 1.5 * product
+
+
+def test_with_a_residual_two_tokens_fall_like_a_power():
+    """x = ±r, W = -1: r falls for ever, like 1/sqrt(2 m t) and not faster; without the residual r falls below 1e-30."""
+    r, alone, m = 0.4, 0.4, 1.0
+    for _ in range(20_000):
+        r -= np.tanh(m * r**2) * r
+    for _ in range(5):
+        alone *= np.tanh(m * alone**2)
+    # dr/dt = -m r³ gives 1/r² = 1/r₀² + 2mt; the step is discrete, which adds O(ln t) / t
+    assert r == pytest.approx((0.4**-2 + 2 * m * 20_000) ** -0.5, rel=1e-3)
+    assert alone < 1e-30
