@@ -1,4 +1,4 @@
-"""The book's local Sphinx extension: addresses, assets, the execution cache, the `verified` role and the claims ledger."""
+"""The book's local Sphinx extension: addresses, assets, the execution cache, the `verified` role, the claims ledger, quiet pages."""
 
 import platform
 from importlib.metadata import version
@@ -7,8 +7,10 @@ from typing import Any
 
 import bibliography_roles
 import execution_cache
+import figures
 import local_assets
 import parallel_execution
+import quiet
 from claims import ClaimsDirective, SummaryDirective
 from repository import address
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
@@ -61,6 +63,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # after every extension has added its own
     app.connect("html-page-context", local_assets.drop_remote_assets, priority=900)
     bibliography_roles.register(app)
+    figures.register(app)
+    quiet.register(app)
     app.connect("build-finished", forget_failed_build)
     app.add_role("verified", VerifiedRole())
     app.add_directive("claims", ClaimsDirective)
