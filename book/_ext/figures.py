@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 from sphinx.application import Sphinx
 
-TEXT, PAGE = (206, 214, 221), (20, 24, 30)  # the theme's, when dark
+TEXT, PAGE = (206, 214, 221), (18, 18, 18)  # of the theme, when dark
 GREYEST = 24  # the largest difference of a grey's three channels, of 255
 AREA = 25  # pixels: larger than any line, letter or marker
 WIDE = 900  # pixels: two panels, whose labels a phone would make unreadable
@@ -24,7 +24,7 @@ def turn_around(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return (height, width, 4) pixels for a dark page.
 
     >>> turn_around(np.array([[[0, 0, 0, 255], [255, 255, 255, 9], [0, 114, 178, 255]]], np.uint8))[0, :, :3].tolist()
-    [[206, 214, 221], [20, 24, 30], [0, 114, 178]]
+    [[206, 214, 221], [18, 18, 18], [0, 114, 178]]
     """
     colours, alpha = pixels[..., :3].astype(float), pixels[..., 3]
     area = ndimage.grey_opening(alpha, (AREA, AREA), mode="constant") == 255

@@ -17,6 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxTranslator
 from sphinx_exercise.nodes import solution_node
 
+WIDEST = 88  # characters, of an output whose lines are not broken
 EXPLICIT = {"hide-cell", "hide_cell", "show-input"}
 
 
@@ -80,12 +81,15 @@ def drop_printed(cell: nodes.container, pattern: str) -> None:
     """Take the printed lines of a pattern out of a cell's output, and the output with them if nothing else is there."""
     for output in list(cell.findall(_is("cell_code_output"))):
         for stream in list(output.findall(nodes.literal_block)):
-            if pattern and "stream" in stream["classes"]:
+            if "stream" in stream["classes"]:
                 # the parser has taken the last line's end away
-                text = re.sub(pattern, "", f"{stream.astext()}\n", flags=re.M).removesuffix("\n")
+                text = f"{stream.astext()}\n"
+                text = (re.sub(pattern, "", text, flags=re.M) if pattern else text).removesuffix("\n")
                 if text.strip():
                     stream.rawsource, stream.children = text, []
                     stream += nodes.Text(text)
+                    if max(map(len, text.splitlines())) > WIDEST:
+                        stream["classes"].append("sentences")
                 else:
                     stream.parent.remove(stream)
         if not output.children:

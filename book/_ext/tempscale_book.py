@@ -11,6 +11,7 @@ import figures
 import local_assets
 import parallel_execution
 import quiet
+import tables
 from claims import ClaimsDirective, SummaryDirective
 from repository import address
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
@@ -65,6 +66,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     bibliography_roles.register(app)
     figures.register(app)
     quiet.register(app)
+    tables.register(app)
     app.connect("build-finished", forget_failed_build)
     app.add_role("verified", VerifiedRole())
     app.add_directive("claims", ClaimsDirective)
