@@ -21,11 +21,7 @@ WIDE = 900  # pixels: two panels, whose labels a phone would make unreadable
 
 
 def turn_around(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return (height, width, 4) pixels for a dark page.
-
-    >>> turn_around(np.array([[[0, 0, 0, 255], [255, 255, 255, 9], [0, 114, 178, 255]]], np.uint8))[0, :, :3].tolist()
-    [[206, 214, 221], [18, 18, 18], [0, 114, 178]]
-    """
+    """Return (height, width, 4) pixels for a dark page: black lines in the text's colour, blue ones as they are."""
     colours, alpha = pixels[..., :3].astype(float), pixels[..., 3]
     area = ndimage.grey_opening(alpha, (AREA, AREA), mode="constant") == 255
     grey = (np.ptp(colours, axis=-1) < GREYEST) & ~area

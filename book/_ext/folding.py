@@ -36,8 +36,8 @@ class Part:
 def split(source: str) -> list[Part]:
     """Cut a cell's source into parts, of which the open ones have at most `LONGEST` lines together.
 
-    >>> [part.label for part in split("import math\\nimport os\\nimport sys\\nx = 1\\ny = 2\\nz = x + y")]
-    ['Imports', '']
+    Three imports, three lines of computation and three assertions become three parts, with the labels
+    "Imports", "" and "Checks".
     """
     found = pieces(source)
     folded = [kind != "code" for kind, _ in found]

@@ -7,7 +7,7 @@ all of it: parts of a cell are folded where they stand. The tags `hide-input` an
 import ast
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def quieten(app: Sphinx, doctree: nodes.document) -> None:
         gather_marks(paragraph)
 
 
-def _is(element: str):  # noqa: ANN202 (docutils' condition)
+def _is(element: str) -> Callable[[nodes.Node], bool]:
     return lambda node: isinstance(node, nodes.container) and node.get("nb_element") == element
 
 
@@ -86,7 +86,8 @@ def drop_printed(cell: nodes.container, pattern: str) -> None:
                 text = f"{stream.astext()}\n"
                 text = (re.sub(pattern, "", text, flags=re.M) if pattern else text).removesuffix("\n")
                 if text.strip():
-                    stream.rawsource, stream.children = text, []
+                    stream.clear()
+                    stream.rawsource = text
                     stream += nodes.Text(text)
                     if max(map(len, text.splitlines())) > WIDEST:
                         stream["classes"].append("sentences")
@@ -112,7 +113,7 @@ def fold(cell: nodes.container) -> None:
     if not any(part.label for part in parts):
         return
     code["classes"].append("parts")
-    code.children = []
+    code.clear()
     for part in parts:
         piece = block.copy()
         piece.rawsource = part.source

@@ -1,4 +1,7 @@
-"""The book's local Sphinx extension: addresses, assets, the execution cache, the `verified` role, the claims ledger, quiet pages."""
+"""The book's local Sphinx extension.
+
+Addresses, assets, the execution cache, the `verified` role, the claims ledger; quiet cells, figures and tables.
+"""
 
 import platform
 from importlib.metadata import version
