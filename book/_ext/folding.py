@@ -13,11 +13,13 @@ LONGEST = 16  # lines that may stay open in a cell: where there are more, all is
 LEAST = 3  # lines: fewer teach nothing beside a fold, and are not worth one
 LABELS = {
     "imports": "imports",
+    "functions": "functions",
     "code": "computation",
     "drawing": "drawing",
     "numbers": "numbers for the text",
     "checks": "checks",
 }
+TEACH = {"functions", "code"}
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,11 @@ def split(source: str) -> list[Part]:
     """Cut a cell's source into parts, of which the open ones have at most `LONGEST` lines together.
 
     Three imports, three lines of computation and three assertions become three parts, with the labels
-    "Imports", "" and "Checks".
+    "Imports", "" and "Checks". Of a cell with more code, the first functions stay open.
     """
     found = pieces(source)
-    folded = [kind != "code" for kind, _ in found]
-    for flags in (_open_short(folded, found), folded):
+    folded = [kind not in TEACH for kind, _ in found]
+    for flags in (_open_short(folded, found), folded, _functions_open(found)):
         lines = sum(_lines(text) for flag, (_, text) in zip(flags, found, strict=True) if not flag)
         if lines <= LONGEST and (lines >= LEAST or not any(flags)):
             return [
@@ -95,7 +97,7 @@ def _kind(statement: ast.stmt, axes: set[str]) -> str:
     if isinstance(statement, ast.Import | ast.ImportFrom) or _called(statement) == "use_style":
         return "imports"
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-        return "code"
+        return "functions"
     if isinstance(statement, ast.Assert) or _called(statement).startswith("assert_"):
         return "checks"
     if _called(statement).startswith("glue"):
@@ -135,6 +137,15 @@ def _open_short(flags: list[bool], found: list[tuple[str, str]]) -> list[bool]:
     for flag, run in _runs(flags, found):
         opened += [flag and sum(_lines(text) for _, text in run) >= LEAST] * len(run)
     return opened if False in flags else flags
+
+
+def _functions_open(found: list[tuple[str, str]]) -> list[bool]:
+    """Fold all but the first functions, as many as there is room for."""
+    flags, room = [], LONGEST
+    for kind, text in found:
+        room -= _lines(text) if kind == "functions" else 0
+        flags.append(kind != "functions" or room < 0)
+    return flags
 
 
 def _join(texts: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ IMPORTS = "import math\nimport os\nimport sys"
 TEACHING = "a = 1\nb = 2\nc = a + b"
 CHECKS = "assert a < b\nassert b < c\nassert c == 3"
 LONG = "\n".join(f"x{i} = {i}" for i in range(folding.LONGEST + 1))
+FUNCTION = "def f(x):\n    \"\"\"Twice x.\"\"\"\n    y = x\n    y += x\n    y += 0\n    return y"
 DRAWING = "figure, axes = plt.subplots(1, 2)\nfor axis in axes:\n    axis.plot(x)"
 
 CELLS = [
@@ -44,6 +45,10 @@ CELLS = [
     # two lines teach nothing beside a fold
     (f"a = 1\nb = 2\n{CHECKS}", ["Computation and checks"]),
     (LONG, ["Computation"]),
+    # of much code, the first functions stay open
+    (f"{FUNCTION}\n{LONG}\n{FUNCTION}\n{LONG}", ["", "Computation", "", "Computation"]),
+    (f"{FUNCTION}\n{FUNCTION}\n{FUNCTION}\n{LONG}", ["", "Functions and computation"]),
+    (f"{FUNCTION}\n{CHECKS}", ["", "Checks"]),
     (f"{LONG}\n{DRAWING}\n{CHECKS}", ["Computation, drawing and checks"]),
     ("%pip install x", [""]),
     ("# only a comment", [""]),
