@@ -20,7 +20,7 @@ IMPORTS = "import math\nimport os\nimport sys"
 TEACHING = "a = 1\nb = 2\nc = a + b"
 CHECKS = "assert a < b\nassert b < c\nassert c == 3"
 LONG = "\n".join(f"x{i} = {i}" for i in range(folding.LONGEST + 1))
-FUNCTION = "def f(x):\n    \"\"\"Twice x.\"\"\"\n    y = x\n    y += x\n    y += 0\n    return y"
+FUNCTION = 'def f(x):\n    """Twice x."""\n    y = x\n    y += x\n    y += 0\n    return y'
 DRAWING = "figure, axes = plt.subplots(1, 2)\nfor axis in axes:\n    axis.plot(x)"
 
 CELLS = [
@@ -137,6 +137,8 @@ def test_figures_by_night_have_readable_text_and_visible_lines() -> None:
     assert (figures.turn_around(pixels) == pixels).all()
     for colour in coloured:
         assert contrast(colour, figures.PAGE) >= 3
+    purple = figures.turn_around(np.array([[[68, 1, 84, 255]]], np.uint8))  # where viridis begins
+    assert contrast(purple[0, 0, :3] / 255, figures.PAGE) >= 3 > contrast((68 / 255, 1 / 255, 84 / 255), figures.PAGE)
 
 
 def test_a_heat_map_keeps_its_black_and_white_by_night() -> None:
