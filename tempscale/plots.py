@@ -13,7 +13,6 @@ STYLE: Any = {
     "axes.spines.top": False,
     "figure.constrained_layout.use": True,
     "figure.dpi": 120,
-    "figure.facecolor": "white",
     "figure.figsize": (7.0, 3.6),
     "font.size": 10,
     "grid.alpha": 0.25,

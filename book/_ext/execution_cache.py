@@ -1,7 +1,7 @@
 """Execute the chapters again when what they import or draw has changed.
 
 jupyter-cache compares a chapter's own cells only. Here the cache's path carries a hash of the package,
-the lock file and the measured results, so that a change of any of them opens an empty cache.
+the lock file, the measured results and the look of figures, so that a change of any of them opens an empty cache.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from repository import ROOT
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-INPUTS = ("tempscale", "requirements.lock", "book/results")
+INPUTS = ("tempscale", "requirements.lock", "book/results", "book/matplotlibrc")
 
 
 def key(root: Path) -> str:

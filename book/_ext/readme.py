@@ -7,9 +7,11 @@ import base64
 import json
 import re
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import measured
+from PIL import Image
 from repository import ROOT
 
 STATIC = ROOT / "book" / "_static"
@@ -48,8 +50,18 @@ def picture(name: str) -> bytes:
         if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == figure:
             for output in cell["outputs"]:
                 if "image/png" in output.get("data", {}):
-                    return base64.b64decode(output["data"]["image/png"])
+                    return on_white(base64.b64decode(output["data"]["image/png"]))
     sys.exit(f"no executed cell draws {figure}: run `make book` again")
+
+
+def on_white(png: bytes) -> bytes:
+    """The transparent picture on white: where the README is shown, pages may be dark."""
+    drawn = Image.open(BytesIO(png)).convert("RGBA")
+    paper = Image.new("RGBA", drawn.size, "white")
+    paper.alpha_composite(drawn)
+    buffer = BytesIO()
+    paper.convert("RGB").save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def filled(text: str) -> str:

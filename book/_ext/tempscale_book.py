@@ -1,4 +1,7 @@
-"""The book's local Sphinx extension: addresses, assets, the execution cache, roles, the claims ledger and its map."""
+"""The book's local Sphinx extension.
+
+Addresses, assets, the execution cache, roles, the claims ledger and its map; quiet cells, figures and tables.
+"""
 
 import platform
 from importlib.metadata import version
@@ -8,11 +11,14 @@ from typing import Any
 import argument_map
 import bibliography_roles
 import execution_cache
+import figures
 import late
 import local_assets
 import measured
 import parallel_execution
+import quiet
 import reading_time
+import tables
 from claims import ClaimsDirective, SummaryDirective
 from repository import address
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
@@ -65,6 +71,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # after every extension has added its own
     app.connect("html-page-context", local_assets.drop_remote_assets, priority=900)
     bibliography_roles.register(app)
+    figures.register(app)
+    quiet.register(app)
+    tables.register(app)
     app.connect("build-finished", forget_failed_build)
     app.add_role("verified", VerifiedRole())
     app.add_directive("claims", ClaimsDirective)

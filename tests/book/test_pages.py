@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup, Tag
@@ -104,6 +105,50 @@ def test_images_are_described(site: Path, page: str) -> None:
     assert undescribed == []
 
 
+def test_what_glue_prints_never_shows(site: Path, page: str) -> None:
+    notebook = site / "_sources" / "book" / f"{page}.ipynb"
+    if not notebook.is_file():
+        return
+    cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+    outputs = [output for cell in cells for output in cell.outputs]
+    names = [o.metadata.scrapbook.name for o in outputs if "scrapbook" in o.get("metadata", {})]
+    # the notebook to download keeps what the page leaves out
+    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    assert all(f"{name} = " in printed for name in names)
+    shown = "\n".join(node.get_text() for node in article(site, page).select(".cell_output .stream"))
+    assert [name for name in names if re.search(rf"^{re.escape(name)} = ", shown, re.M)] == []
+    assert [
+        node for node in article(site, page).select(".cell_output") if not node.get_text().strip() and not node.img
+    ] == []
+
+
+def test_open_code_is_short(site: Path, page: str) -> None:
+    lengths = {}
+    for cell in article(site, page).select("div.cell:not(.tag_show-input)"):
+        if cell.find_parent(class_="solution"):
+            continue
+        blocks = [pre for pre in cell.select(".cell_input pre") if not pre.find_parent("details")]
+        lines = [line for pre in blocks for line in pre.get_text().splitlines() if line.strip()]
+        lengths["\n".join(lines)[:80]] = len(lines)
+    assert {start: length for start, length in lengths.items() if length > 16} == {}
+
+
+def test_figures_have_a_twin_for_each_scheme(browser: Browser, site: Path, address: str, page: str) -> None:
+    if not article(site, page).select(".cell_output figure"):
+        return
+    for scheme in ("light", "dark"):
+        with opened(browser, f"{address}/book/{page}.html", scheme=scheme) as (tab, _):
+            drawn = tab.locator(".cell_output figure").evaluate_all(
+                """(figures) => figures.map((figure) => [
+                    [...figure.querySelectorAll("img")].filter((img) => img.offsetParent).map((img) => img.className),
+                    getComputedStyle(figure.querySelector("figcaption")).display,
+                    [...figure.querySelectorAll("img")].every((img) => img.naturalWidth > 0),
+                ])"""
+            )
+            assert drawn == [[[f"only-{scheme}"], drawn[0][1], True]] * len(drawn)
+            assert drawn[0][1] != "none"
+
+
 def test_figures_have_captions(site: Path, page: str) -> None:
     content = article(site, page)
     bare = [str(f)[:120] for f in content.select("figure") if not f.select_one("figcaption .caption-text")]
@@ -151,3 +196,16 @@ def test_slider_works_offline(browser: Browser, site: Path, address: str) -> Non
         assert before[1]
         assert all(old != new for old, new in zip(before, after, strict=True))
         assert complaints == []
+
+
+def test_the_copy_button_copies_all_parts_of_a_cell(browser: Browser, site: Path, address: str, page: str) -> None:
+    cell = article(site, page).select_one(".cell_input.parts:has(> details):has(> div)")
+    if cell is None:
+        return
+    code = "".join(pre.get_text() for pre in cell.select("pre"))
+    with opened(browser, f"{address}/book/{page}.html") as (tab, _):
+        tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        button = tab.locator(".cell_input.parts:has(> details):has(> div) + button.copybtn").first
+        button.dispatch_event("click")
+        copied = tab.evaluate("navigator.clipboard.readText()")
+    assert copied.split() == code.split()

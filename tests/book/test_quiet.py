@@ -1,0 +1,174 @@
+"""What keeps the pages quiet: which lines of a cell are folded, which outputs are left out, and figures by night."""
+
+import re
+from contextlib import redirect_stdout
+from io import StringIO
+
+import figures
+import folding
+import numpy as np
+import pytest
+import quiet
+import tables
+from docutils import nodes
+from matplotlib.colors import to_rgb
+
+from tempscale.notebook import glue
+from tempscale.plots import PALETTE
+
+IMPORTS = "import math\nimport os\nimport sys"
+TEACHING = "a = 1\nb = 2\nc = a + b"
+CHECKS = "assert a < b\nassert b < c\nassert c == 3"
+LONG = "\n".join(f"x{i} = {i}" for i in range(folding.LONGEST + 1))
+FUNCTION = 'def f(x):\n    """Twice x."""\n    y = x\n    y += x\n    y += 0\n    return y'
+DRAWING = "figure, axes = plt.subplots(1, 2)\nfor axis in axes:\n    axis.plot(x)"
+
+CELLS = [
+    (IMPORTS, ["Imports"]),
+    (f"{IMPORTS}\nuse_style()", ["Imports"]),
+    (TEACHING, [""]),
+    (CHECKS, ["Checks"]),
+    ("glue(a=1)", ["Numbers for the text"]),
+    ("glue_mean(\n    a=1,\n)", ["Numbers for the text"]),
+    (DRAWING, ["Drawing"]),
+    # a loop is what its last line is
+    ("for x in y:\n    z = x + 1\n    assert z", ["Checks"]),
+    ("for x in y:\n    z = x + 1\n    glue(**{x: z})", ["Numbers for the text"]),
+    ("for x in y:\n    z = x + 1\n    print(z)", [""]),
+    ("np.testing.assert_allclose(a, b)\nassert a\nassert b", ["Checks"]),
+    (f"{IMPORTS}\n\n{TEACHING}\n\n{CHECKS}", ["Imports", "", "Checks"]),
+    (f"{TEACHING}\n{DRAWING}\nglue(a=1)", ["", "Drawing and numbers for the text"]),
+    (f"{TEACHING}\n{CHECKS}\n{TEACHING}", ["", "Checks", ""]),
+    # a short check stays with what it checks, if there is room
+    (f"{TEACHING}\nassert c == 3", [""]),
+    (f"{LONG.rpartition(chr(10))[0]}\nassert x0 == 0", ["", "Checks"]),
+    # two lines teach nothing beside a fold
+    (f"a = 1\nb = 2\n{CHECKS}", ["Computation and checks"]),
+    (LONG, ["Computation"]),
+    # of much code, the first functions stay open
+    (f"{FUNCTION}\n{LONG}\n{FUNCTION}\n{LONG}", ["", "Computation", "", "Computation"]),
+    (f"{FUNCTION}\n{FUNCTION}\n{FUNCTION}\n{LONG}", ["", "Functions and computation"]),
+    (f"{FUNCTION}\n{CHECKS}", ["", "Checks"]),
+    (f"{LONG}\n{DRAWING}\n{CHECKS}", ["Computation, drawing and checks"]),
+    ("%pip install x", [""]),
+    ("# only a comment", [""]),
+]
+
+
+@pytest.mark.parametrize(("source", "labels"), CELLS)
+def test_which_parts_of_a_cell_are_folded(source: str, labels: list[str]) -> None:
+    parts = folding.split(source)
+    assert [part.label for part in parts] == labels
+    # nothing is lost, and nothing moves
+    assert "".join("".join(part.source.split()) for part in parts) == "".join(source.split())
+
+
+def test_a_comment_stays_above_its_statement() -> None:
+    parts = folding.split(f"{TEACHING}\n\n# it adds up\n{CHECKS}")
+    assert parts[1].source.startswith("# it adds up\n")
+
+
+def test_the_lines_that_glue_prints_are_left_out_and_no_others() -> None:
+    values = {
+        "third": np.float64(1 / 3),
+        "tiny": 1e-9,
+        "count": 7,
+        "minus": -2,
+        "endless": float("inf"),
+        "none": float("nan"),
+        "yes": True,
+        "text": "it's a text",
+    }
+    with redirect_stdout(StringIO()) as out:
+        print("third = 0.3333")
+        glue(**values)
+        print("so third = 0.333333")
+    reprs = {name: repr(value.item() if hasattr(value, "item") else value) for name, value in values.items()}
+    pattern = quiet.printed_by_glue(reprs)
+    cell = ran(out.getvalue())
+    quiet.drop_printed(cell, pattern)
+    assert [stream.astext() for stream in cell.findall(nodes.literal_block)] == ["third = 0.3333\nso third = 0.333333"]
+
+    with redirect_stdout(StringIO()) as out:
+        glue(**values)
+    cell = ran(out.getvalue())
+    quiet.drop_printed(cell, pattern)
+    assert cell.children == []  # the empty box is gone, too
+
+
+def ran(printed: str) -> nodes.container:
+    """A cell with one output, as the parser leaves it."""
+    stream = nodes.literal_block("", printed.removesuffix("\n"), classes=["output", "stream"])
+    return nodes.container("", nodes.container("", stream, nb_element="cell_code_output"), nb_element="cell_code")
+
+
+def test_long_sentences_wrap_and_columns_do_not() -> None:
+    for line, wraps in (("a sentence " * 20, True), ("1.0  2.0", False)):
+        cell = ran(f"{line}\n")
+        quiet.drop_printed(cell, "")
+        assert ("sentences" in next(cell.findall(nodes.literal_block))["classes"]) is wraps
+
+
+@pytest.mark.parametrize(("marks", "before"), [(1, ""), (2, ""), (3, "A sentence. ")])
+def test_marks_of_several_tests_become_one(marks: int, before: str) -> None:
+    paragraph = nodes.paragraph()
+    section = nodes.section("", paragraph, nodes.paragraph("", "after"))
+    paragraph += [nodes.Text(before)] if before else []
+    for i in range(marks):
+        paragraph += [nodes.reference("", f"test_{i}", classes=["verified"]), nodes.Text("\n")]
+    quiet.gather_marks(paragraph)
+    folded = list(section.findall(quiet.Folded))
+    assert [re.findall(r"\d+", node["label"]) for node in folded] == ([[str(marks)]] if marks > 1 else [])
+    assert [link.astext() for link in section.findall(nodes.reference)] == [f"test_{i}" for i in range(marks)]
+    assert (paragraph in section.children) is (marks == 1 or bool(before))
+    assert section.children[-1].astext() == "after"
+
+
+def test_figures_by_night_have_readable_text_and_visible_lines() -> None:
+    black = np.zeros((4, 4, 4), np.uint8)
+    black[..., 3] = 255
+    turned = figures.turn_around(black)
+    assert contrast(turned[0, 0, :3] / 255, figures.PAGE) >= 4.5
+    white = figures.turn_around(np.full((1, 1, 4), 255, np.uint8))
+    assert tuple(white[0, 0, :3]) == figures.PAGE  # a hollow marker stays hollow
+
+    coloured = [to_rgb(colour) for colour in PALETTE if colour != "#000000"]
+    pixels = np.array([[[*(round(255 * c) for c in colour), 255] for colour in coloured]], np.uint8)
+    assert (figures.turn_around(pixels) == pixels).all()
+    for colour in coloured:
+        assert contrast(colour, figures.PAGE) >= 3
+    purple = figures.turn_around(np.array([[[68, 1, 84, 255]]], np.uint8))  # where viridis begins
+    assert contrast(purple[0, 0, :3] / 255, figures.PAGE) >= 3 > contrast((68 / 255, 1 / 255, 84 / 255), figures.PAGE)
+
+
+def test_a_heat_map_keeps_its_black_and_white_by_night() -> None:
+    image = np.full((60, 60, 4), (68, 1, 84, 255), np.uint8)
+    image[30, 10:50, :3] = 0
+    image[40, 10:50, :3] = 255
+    assert (figures.turn_around(image) == image).all()
+
+
+def contrast(colour: tuple[float, ...], page: tuple[int, ...]) -> float:
+    """The ratio of WCAG 2.2, for a colour of 0 to 1 on a page of 0 to 255."""
+
+    def luminance(rgb):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+        return np.dot(linear, [0.2126, 0.7152, 0.0722])
+
+    dark, light = sorted([luminance(colour), luminance([c / 255 for c in page])])
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_columns_of_numbers_are_set_to_the_right() -> None:
+    html = (
+        "<tr><th></th><th>score</th><th>task</th></tr>"
+        "<tr><th>a</th><td>-1.5e-05</td><td>STS12</td></tr><tr><th>b</th><td>NaN</td><td>3</td></tr>"
+    )
+    aligned = tables.align(html)
+    assert re.findall(r'<t. class="number">(.*?)<', aligned) == ["score", "-1.5e-05", "NaN"]
+    assert aligned.replace(' class="number"', "") == html
+
+
+def test_a_row_without_its_outer_index_is_aligned_like_the_others() -> None:
+    html = "<tr><th>a</th><th>x</th><td>1</td></tr><tr><th>y</th><td>2</td></tr>"
+    assert re.findall(r'class="number">(.)', tables.align(html)) == ["1", "2"]
