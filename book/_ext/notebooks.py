@@ -26,7 +26,8 @@ installs the package. A value that the text calls by its name, as `name`, is pri
 SET_UP = """import importlib.util
 
 if importlib.util.find_spec("tempscale") is None:
-    %pip install -q "tempscale[offline] @ git+{address}" """.rstrip()
+    %pip install -q "tempscale[{extras}] @ git+{address}" """.rstrip()
+EVALUATION = r"^\s*import mteb\b|\bown_tasks\b|\b(?:advise|evaluate)\("  # code that needs the extra `eval`
 
 
 def chapters(root: Path, book: Book) -> list[Path]:
@@ -41,7 +42,9 @@ def notebook(path: Path, book: Book) -> NotebookNode:
     flattener = Flattener(book, path.name)
     source = read_myst_markdown_notebook(path.read_text("utf-8"), parser_config(), add_source_map=True, path=path)
     note = NOTE.format(title=title(path), address=address(), name=path.stem)
-    cells = [v4.new_markdown_cell(note), v4.new_code_cell(SET_UP.format(address=address()))]
+    code = "\n".join(cell.source for cell in source.cells if cell.cell_type == "code")
+    extras = "offline,eval" if re.search(EVALUATION, code, re.M) else "offline"
+    cells = [v4.new_markdown_cell(note), v4.new_code_cell(SET_UP.format(address=address(), extras=extras))]
     solution = False
     for cell, line in zip(source.cells, source.metadata["source_map"], strict=True):
         if cell.cell_type == "markdown":

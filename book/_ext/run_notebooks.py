@@ -83,7 +83,8 @@ def run(python: Path, name: str, threads: int) -> Run:
             text=True,
             check=False,
         )
-    return Run(name, time.perf_counter() - start, done.stderr.strip() if done.returncode else "")
+    error = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).strip() if done.returncode else ""
+    return Run(name, time.perf_counter() - start, error)
 
 
 def run_all(chosen: Sequence[str], python: str, jobs: int, *, oldest: bool = False) -> list[Run]:
@@ -108,8 +109,10 @@ def run_all(chosen: Sequence[str], python: str, jobs: int, *, oldest: bool = Fal
 
 
 def line(one: Run) -> str:
-    """One row of the table: the notebook, its seconds, and "passed" or the last line of the error."""
-    return f"{one.name:<20} {one.seconds:>6.0f} s  {one.error.splitlines()[-1] if one.error else 'passed'}"
+    """One row of the table: the notebook, its seconds, and "passed" or what the error says first."""
+    said = re.findall(r"^[\w.]*(?:Error|Exception|Interrupt|Iteration|Warning|Timeout)\b.*", one.error, re.M)
+    result = (said[-1] if said else one.error.splitlines()[-1]) if one.error else "passed"
+    return f"{one.name:<20} {one.seconds:>6.0f} s  {result}"
 
 
 def main() -> int:
