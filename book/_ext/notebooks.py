@@ -22,7 +22,8 @@ HIDDEN = {"hide-input", "hide-cell", "remove-input"}
 NOTE = """# {title}
 
 A chapter of [Length collapse and TempScale]({address}), generated from `book/{name}.md`. On Colab the next cell
-installs the package. A value that the text calls by its name, as `name`, is printed by the cell before it."""
+installs the package. A value that the text calls by its name, as `name`, is printed by the cell before it. The model
+runs on the CPU, where the numbers were checked; without `device="cpu"` it runs on a GPU if there is one."""
 SET_UP = """import importlib.util
 
 if importlib.util.find_spec("tempscale") is None:
