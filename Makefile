@@ -10,7 +10,12 @@ PARALLEL := -n auto --dist loadfile
 READY := .venv/ready
 OLDEST := .venv-oldest/ready
 
-.PHONY: book test test-oldest format notebooks readme lock clean
+# notebooks-run: which (all), how many side by side, and OLDEST_VERSIONS=1 for the oldest that pyproject.toml allows
+NOTEBOOKS ?=
+JOBS ?= 1
+OLDEST_VERSIONS ?=
+
+.PHONY: book test test-oldest format notebooks notebooks-run readme lock clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -44,6 +49,10 @@ format: $(READY)
 # Everything generated from the chapters, and from the addresses in pyproject.toml.
 notebooks: $(READY)
 	$(BIN)/python book/_ext/notebooks.py
+
+# Every notebook alone, from the wheel, in a new environment and an empty folder: PYTHON=python3.12 NOTEBOOKS="length patch"
+notebooks-run:
+	$(PYTHON) book/_ext/run_notebooks.py $(NOTEBOOKS) --jobs $(JOBS) $(if $(OLDEST_VERSIONS),--oldest)
 
 # The README's numbers and the pictures, from the executed chapters.
 readme: book

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -34,7 +35,8 @@ def load_model(
     Args:
         name: "minilm" for the packaged all-MiniLM-L6-v2 (no network), else a local folder or a hub id.
         device: name of the device, such as "cpu" or "cuda"; the best one available by default.
-        dtype: type of the weights, a torch.dtype or its name ("float32", "bfloat16"); the checkpoint's by default.
+        dtype: type of the weights, a torch.dtype or its name ("float32", "bfloat16"); the checkpoint's by default, or
+            float16 for a bfloat16 checkpoint on a GPU that would emulate that (`half_dtype`).
         max_seq_length: length at which a text is cut, in tokens, special tokens included; by default what the model's
             authors set, which is often below what its positions allow (MiniLM: 256 of 512).
         trust_remote_code: whether Python code that comes with the model may run.
@@ -81,9 +83,37 @@ def load_model(
         if trust_remote_code or "trust_remote_code" not in str(error):
             raise
         raise ValueError(_NOT_TRUSTED.format(name)) from error
+    _avoid_emulation(model, name, asked_for=dtype is not None)
     if max_seq_length is not None:
         set_max_seq_length(model, name, max_seq_length)
     return model.eval()
+
+
+def half_dtype(device: torch.device) -> torch.dtype:
+    """Return the type of 16 bits that a device multiplies itself.
+
+    That is bfloat16, but float16 on CUDA GPUs before compute capability 8.0, such as Colab's T4 (7.5), which emulate
+    bfloat16 in float32.
+
+    >>> half_dtype(torch.device("cpu"))
+    torch.bfloat16
+    """
+    emulated = device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0)
+    return torch.float16 if emulated else torch.bfloat16
+
+
+def _avoid_emulation(model: "SentenceTransformer", name: str, *, asked_for: bool) -> None:
+    """Turn bfloat16 into float16 on a device that would emulate it; where the user asked for it, only say so."""
+    weights = next(model.parameters(), None)
+    if weights is None or weights.dtype is not torch.bfloat16 or half_dtype(weights.device) is torch.bfloat16:
+        return
+    if asked_for:
+        warnings.warn(
+            f"{name!r} runs in bfloat16, which this GPU emulates: use float16, or float32 where that overflows",
+            stacklevel=3,
+        )
+    else:
+        model.half()
 
 
 @contextmanager

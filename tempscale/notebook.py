@@ -3,9 +3,9 @@
 import base64
 import importlib.resources
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.metadata import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,21 +37,29 @@ def glue(**values: float | int | str) -> None:
 
 
 def read_results(name: str) -> "pd.DataFrame":
-    """Return a table of measured results: the book's own file, or, in a notebook by itself, the repository's.
+    """Return a table of measured results: the book's own file, or, in a notebook by itself, the package's copy of it.
 
     Args:
         name: name of a CSV file in book/results, which begins with comment lines that say what it was made with.
 
     Raises:
-        OSError: neither is there.
+        FileNotFoundError: neither is there.
     """
     import pandas as pd
 
-    file = Path("results", name)
-    if file.is_file():
-        return pd.read_csv(file, comment="#", low_memory=False)
-    links = dict(link.split(", ", 1) for link in metadata("tempscale").get_all("Project-URL") or [])
-    return pd.read_csv(f"{links['Repository']}/raw/HEAD/book/results/{name}", comment="#", low_memory=False)
+    package = Path(__file__).parent
+    archive = package / "results.zip"  # in an installed wheel: hatch_build.py puts it there
+    for folder in ("results", package.parent / "book" / "results"):
+        if (file := Path(folder, name)).is_file():
+            return pd.read_csv(file, comment="#", low_memory=False)
+    if archive.is_file():
+        with zipfile.ZipFile(archive) as tables:
+            if name in tables.namelist():
+                return pd.read_csv(tables.open(name), comment="#", low_memory=False)
+    raise FileNotFoundError(
+        f"no table {name!r} of measured results, neither in {Path('results').resolve()} nor in the installed package: "
+        "install the version of tempscale that this notebook belongs to"
+    )
 
 
 def slider(

@@ -39,6 +39,35 @@ def test_keywords():
     assert next(load_model("minilm", device="cpu", dtype=torch.float64).parameters()).dtype == torch.float64
 
 
+T4, V100, A100, H100 = (7, 5), (7, 0), (8, 0), (9, 0)  # compute capabilities, from NVIDIA's tables
+
+
+@pytest.mark.parametrize(
+    ("capability", "half"),
+    [(T4, torch.float16), (V100, torch.float16), (A100, torch.bfloat16), (H100, torch.bfloat16)],
+)
+def test_half_precision_is_what_the_gpu_multiplies_itself(monkeypatch, capability, half):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert models.half_dtype(torch.device("cuda", 1)) is half
+    assert models.half_dtype(torch.device("cpu")) is torch.bfloat16
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_a_bfloat16_checkpoint_is_read_as_what_the_gpu_multiplies(monkeypatch, tmp_path, half):
+    load_model("minilm", device="cpu", dtype="bfloat16").save_pretrained(str(tmp_path))
+    monkeypatch.setattr(models, "half_dtype", lambda device: half)
+    model = load_model(str(tmp_path), device="cpu")
+    assert {parameter.dtype for parameter in model.parameters()} == {half}
+
+
+def test_bfloat16_is_kept_where_it_is_asked_for_and_said_to_be_slow(monkeypatch):
+    monkeypatch.setattr(models, "half_dtype", lambda device: torch.float16)
+    with pytest.warns(UserWarning, match="'minilm' runs in bfloat16, which this GPU emulates: use float16, or float32"):
+        model = load_model("minilm", device="cpu", dtype="bfloat16")
+    assert next(model.parameters()).dtype is torch.bfloat16
+    assert next(load_model("minilm", device="cpu").parameters()).dtype is torch.float32
+
+
 @pytest.mark.parametrize("length", [0, -1, 2, 513])
 def test_a_length_without_room_for_a_text_or_beyond_the_positions(length):
     with pytest.raises(

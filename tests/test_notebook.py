@@ -1,15 +1,21 @@
 """What the chapters share, tested without a book."""
 
 import base64
+import importlib.util
 import json
 import re
+import shutil
+import zipfile
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
+from tempscale import notebook
 from tempscale.notebook import glue, read_results, slider
 from tempscale.plots import PALETTE, use_style
 
@@ -84,13 +90,74 @@ def test_slider_refuses(panels, readouts, message):
         slider("demo", "temperature", [0.5, 1], panels, readouts)
 
 
-def test_results_are_the_books_or_the_repositorys(tmp_path, monkeypatch):
+ROOT = Path(notebook.__file__).parents[1]
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """The package as in a wheel that was installed elsewhere, and an empty folder to work in."""
+    site = tmp_path / "site-packages" / "tempscale"
+    site.mkdir(parents=True)
+    monkeypatch.setattr(notebook, "__file__", str(site / "notebook.py"))
     monkeypatch.chdir(tmp_path)
-    asked = []
-    monkeypatch.setattr("pandas.read_csv", lambda source, comment, **_: asked.append((str(source), comment)))
-    read_results("table.csv")
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "table.csv").touch()
-    read_results("table.csv")
-    assert asked[1] == ("results/table.csv", "#")
-    assert re.fullmatch(r"https://.+/raw/HEAD/book/results/table\.csv", asked[0][0])
+    return site
+
+
+def hook():
+    """The hook that hatchling runs when it builds a wheel."""
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ResultsHook(str(ROOT), {}, None, None, str(ROOT), "wheel")
+
+
+def test_the_wheel_carries_every_table_and_an_editable_install_reads_the_books(installed):
+    data = {"force_include": {}}
+    building = hook()
+    building.initialize("editable", data)
+    building.finalize("editable", data, "")
+    assert data == {"force_include": {}}
+
+    building.initialize("standard", data)
+    ((archive, inside),) = data["force_include"].items()
+    assert inside == "tempscale/results.zip"
+    assert Path(archive).stat().st_size < 1_000_000
+    shutil.copyfile(archive, installed / "results.zip")
+    building.finalize("standard", data, "")
+    assert not Path(archive).exists()
+
+    tables = sorted((ROOT / "book" / "results").rglob("*.csv"))
+    assert len(tables) > 30
+    for table in tables:
+        name = table.relative_to(ROOT / "book" / "results").as_posix()
+        pd.testing.assert_frame_equal(read_results(name), pd.read_csv(table, comment="#", low_memory=False))
+
+
+def test_every_table_that_a_chapter_names_is_there(installed):
+    named = {
+        name
+        for chapter in (ROOT / "book").glob("*.md")
+        for name in re.findall(r'read_results\(\s*"([^"]+)"', chapter.read_text("utf-8"))
+    }
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / "book" / "results" / name).is_file()] == []
+
+
+def test_a_table_beside_the_notebook_comes_first(installed, monkeypatch):
+    (installed.parents[1] / "results").mkdir()
+    (installed.parents[1] / "results" / "table.csv").write_text("# made by hand\na\n1\n")
+    assert read_results("table.csv").a.tolist() == [1]
+    monkeypatch.setattr(notebook, "__file__", str(ROOT / "tempscale" / "notebook.py"))
+    assert len(read_results("study/units.csv")) > 100
+
+
+def test_a_table_that_is_nowhere(installed):
+    message = (
+        r"no table 'x\.csv' of measured results, neither in .*results nor in the installed package: install the ver"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
+        read_results("x.csv")
+    with zipfile.ZipFile(installed / "results.zip", "w") as archive:
+        archive.writestr("y.csv", "a\n1\n")
+    with pytest.raises(FileNotFoundError, match=message):
+        read_results("x.csv")

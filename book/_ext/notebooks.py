@@ -22,11 +22,13 @@ HIDDEN = {"hide-input", "hide-cell", "remove-input"}
 NOTE = """# {title}
 
 A chapter of [Length collapse and TempScale]({address}), generated from `book/{name}.md`. On Colab the next cell
-installs the package. A value that the text calls by its name, as `name`, is printed by the cell before it."""
+installs the package. A value that the text calls by its name, as `name`, is printed by the cell before it. The model
+runs on the CPU, where the numbers were checked; without `device="cpu"` it runs on a GPU if there is one."""
 SET_UP = """import importlib.util
 
 if importlib.util.find_spec("tempscale") is None:
-    %pip install -q "tempscale[offline] @ git+{address}" """.rstrip()
+    %pip install -q "tempscale[{extras}] @ git+{address}" """.rstrip()
+EVALUATION = r"^\s*import mteb\b|\bown_tasks\b|\b(?:advise|evaluate)\("  # code that needs the extra `eval`
 
 # The addresses in the README, which are absolute because it is also the page on a package index.
 ADDRESSES = {
@@ -49,7 +51,9 @@ def notebook(path: Path, book: Book) -> NotebookNode:
     flattener = Flattener(book, path.name)
     source = read_myst_markdown_notebook(path.read_text("utf-8"), parser_config(), add_source_map=True, path=path)
     note = NOTE.format(title=title(path), address=address(), name=path.stem)
-    cells = [v4.new_markdown_cell(note), v4.new_code_cell(SET_UP.format(address=address()))]
+    code = "\n".join(cell.source for cell in source.cells if cell.cell_type == "code")
+    extras = "offline,eval" if re.search(EVALUATION, code, re.M) else "offline"
+    cells = [v4.new_markdown_cell(note), v4.new_code_cell(SET_UP.format(address=address(), extras=extras))]
     solution = False
     for cell, line in zip(source.cells, source.metadata["source_map"], strict=True):
         if cell.cell_type == "markdown":

@@ -84,7 +84,8 @@ def evaluate(
     max_seq_length: MaxSeqLength = None,
     device: Device = None,
     dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16; the checkpoint's by default.")
+        str | None,
+        typer.Option(help="float32, bfloat16 (not on a T4) or float16; the checkpoint's by default."),
     ] = None,
     engine: Annotated[Engine, typer.Option(help="This machine, or an existing Ray cluster.")] = Engine.local,
     address: Annotated[

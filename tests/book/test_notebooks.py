@@ -1,16 +1,17 @@
 """The notebooks for Colab: up to date, clean, and flattened as a reader without the book needs them."""
 
-import os
 import re
 import subprocess
 import sys
-import venv
+from datetime import date, timedelta
+from itertools import chain
 from pathlib import Path
 
 import flatten
 import nbformat
 import notebooks
 import pytest
+import run_notebooks
 from flatten import Flattener, FlattenError
 from references import Book
 from repository import ROOT, address, book_url, colab_url
@@ -281,28 +282,59 @@ def test_notebook_is_clean(path: Path) -> None:
             assert re.findall(r"^:::.*|\{[a-z:-]+\}`.*|```\{.*|^\(.+\)=$|\[\[.*", prose, re.M) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "extras"),
+    [
+        ("from tempscale import load_model", "offline"),
+        ("import mteb", "offline,eval"),
+        ("units = evaluate(model, [task], [1.0])", "offline,eval"),
+        ("found = advise(model, pairs)", "offline,eval"),
+        ("advised = read_results('advise/qmsum.remedies.csv')", "offline"),
+    ],
+)
+def test_a_notebook_installs_what_its_cells_need(tmp_path: Path, line: str, extras: str) -> None:
+    (tmp_path / "references.bib").write_text("", "utf-8")
+    path = tmp_path / "page.md"
+    path.write_text(f"{FRONT}# Page\n\n```{{code-cell}} ipython3\n{line}\n```\n", "utf-8")
+    cells = notebooks.notebook(path, Book(tmp_path)).cells
+    assert f'"tempscale[{extras}] @ git+' in cells[1].source
+
+
+def test_every_notebook_has_its_turn() -> None:
+    every, day = run_notebooks.names(), date(2026, 12, 31)
+    assert [path.stem for path in NOTEBOOKS] == every
+    for count in (1, 2, 3):
+        days = -(-len(every) // count)
+        turns = [run_notebooks.todays(count, day + timedelta(i)) for i in range(days)]
+        assert all(len(set(turn)) == count for turn in turns)
+        assert set(chain(*turns)) == set(every)
+
+
+def test_a_notebook_runs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an empty folder and an empty home, without a host to reach; what goes wrong is said."""
+    cells = [
+        "import os, urllib.request, pathlib",
+        "assert not list(pathlib.Path().iterdir())",
+        "assert not [p for p in pathlib.Path.home().iterdir() if p.name not in {'empty', '.ipython', '.cache', '.local'}]",
+        "assert 'SECRET' not in os.environ",
+        "urllib.request.urlopen('https://example.org', timeout=20)",
+    ]
+    (tmp_path / "book").mkdir()
+    monkeypatch.setattr(run_notebooks, "ROOT", tmp_path)
+    monkeypatch.setenv("SECRET", "1")
+    for name, sources in {"works": cells[:-1], "fetches": cells}.items():
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+        nbformat.write(notebook, tmp_path / "book" / f"{name}.ipynb")
+    works, fetches = (run_notebooks.run(Path(sys.executable), name, threads=1) for name in ("works", "fetches"))
+    assert works.error == ""
+    assert run_notebooks.line(works).endswith(" s  passed")
+    assert "URLError" in run_notebooks.line(fetches)
+    assert "Connection refused" in run_notebooks.line(fetches)
+
+
 @pytest.mark.network
-def test_phenomenon_runs_in_a_fresh_environment(tmp_path: Path) -> None:
-    """As a reader runs it: the installed wheel, an empty folder, and no model hub."""
-
-    def run(*command: str | Path, **variables: str) -> None:
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        result = subprocess.run(
-            command, cwd=empty, env=environment | variables, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
-
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT)
-    (wheel,) = tmp_path.glob("tempscale-*.whl")
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", f"{wheel}[offline]", "torch==2.13.0", "ipykernel", "nbclient")
-    execute = (
-        "import sys, nbformat, nbclient;"
-        "nbclient.NotebookClient(nbformat.read(sys.argv[1], 4), timeout=600, kernel_name='python3').execute()"
-    )
-    # no kernel but the environment's own: without this Jupyter may find another one of the same name
-    kernels = {"JUPYTER_PATH": "", "JUPYTER_DATA_DIR": str(tmp_path / "jupyter")}
-    run(python, "-c", execute, ROOT / "book" / "phenomenon.ipynb", HF_HUB_OFFLINE="1", **kernels)
+@pytest.mark.timeout(1800)
+def test_todays_notebooks_run_in_a_fresh_environment() -> None:
+    """As a reader runs them: the installed wheel, an empty folder, no repository, no model hub. Others every day."""
+    runs = run_notebooks.run_all(run_notebooks.todays(2, date.today()), sys.executable, jobs=2)
+    assert [one.error for one in runs] == ["", ""]
