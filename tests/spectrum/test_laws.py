@@ -123,9 +123,9 @@ def test_random_markov_rate_falls_like_the_inverse_square_root_of_the_length():
 
 
 def test_random_markov_rate_is_exceeded_where_the_largest_entry_is():
-    """A single entry θ above the edge v = σ/√n of the bulk brings the rate to θ + v²/θ, as a rank-one perturbation does.
+    """A single entry p above the scale ν of the bulk brings the rate to p + ν²/p, as a rank-one perturbation does.
 
-    σₛ = 1 would need n >> exp(11.7), about 115000. Eight draws of 1024 tokens, each within 8 % (their spread is 2 %).
+    σₛ = 1 would need about 54 000 tokens. Eight draws of 1024 tokens, each within 8 % (their spread is 2 %).
     """
     rng = np.random.default_rng(4)
     rates, law = [], random_markov_rate(1024, 1.0)
@@ -235,7 +235,7 @@ def test_the_operator_is_a_mean_over_a_shifted_gaussian():
 def test_gaussian_floor_against_simulation(beta, head_dim, n, draws):
     """Means over draws within 4 standard errors and the sampling error of the top of head_dim equal singular values.
 
-    In one dimension that is of order 1/n and nothing is granted; in d it is about a share sqrt(2 d / n).
+    In one dimension that is of order 1/n and nothing is granted; in d it is about sqrt(2 d / n) of the floor.
     """
     rng = np.random.default_rng(5)
     mean, error = mean_and_error([products(rng, n, beta, head_dim) for _ in range(draws)])
@@ -257,9 +257,10 @@ def test_the_filter_rate_falls_to_the_floor_and_not_to_zero():
 
 @given(st.floats(1e-6, 0.1), st.integers(1, 256))
 def test_gaussian_floor_of_weak_logits(ratio, head_dim):
-    """beta / sqrt(d), with a relative error below a⁴ (d + 2)."""
-    beta = ratio * np.sqrt(head_dim)
-    assert gaussian_floor(beta, head_dim) == pytest.approx(ratio, rel=ratio**4 * (head_dim + 2) + 1e-12)
+    """a (1 + (d + 2) a⁴ / 4), a = σₛ / √d, with a relative error below ((d + 2) a⁴)²."""
+    second = (head_dim + 2) * ratio**4
+    floor = gaussian_floor(ratio * np.sqrt(head_dim), head_dim)
+    assert floor == pytest.approx(ratio * (1 + second / 4), rel=second**2 + 1e-12)
 
 
 @given(st.floats(0, 0.706), st.integers(1, 128), st.floats(0.5, 1))
