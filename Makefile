@@ -8,7 +8,7 @@ PARALLEL := -n auto --dist loadfile
 READY := .venv/ready
 OLDEST := .venv-oldest/ready
 
-.PHONY: book test test-oldest format notebooks readme lock clean
+.PHONY: book test test-oldest format notebooks explorers readme lock clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -42,6 +42,10 @@ format: $(READY)
 # Everything generated from the chapters and from the repository's address in pyproject.toml.
 notebooks: $(READY)
 	$(BIN)/python book/_ext/notebooks.py
+
+# The data and pictures of the interactive figures, from the model and the package.
+explorers: $(READY)
+	$(BIN)/python book/_ext/explorer_data.py
 
 # The README's results and picture, from the executed chapters.
 readme: book

@@ -1,4 +1,4 @@
-"""The book's local Sphinx extension: addresses, assets, the execution cache, the `verified` role and the claims ledger."""
+"""The book's local Sphinx extension: addresses, assets, execution cache, `verified` role, claims ledger, explorers."""
 
 import platform
 from importlib.metadata import version
@@ -7,6 +7,7 @@ from typing import Any
 
 import bibliography_roles
 import execution_cache
+import explorers
 import local_assets
 import parallel_execution
 from claims import ClaimsDirective, SummaryDirective
@@ -61,6 +62,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # after every extension has added its own
     app.connect("html-page-context", local_assets.drop_remote_assets, priority=900)
     bibliography_roles.register(app)
+    explorers.register(app)
     app.connect("build-finished", forget_failed_build)
     app.add_role("verified", VerifiedRole())
     app.add_directive("claims", ClaimsDirective)
