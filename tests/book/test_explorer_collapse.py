@@ -62,7 +62,7 @@ class Regenerated:
                 bodies = [body[:end] for body, end in zip(bodies, ends, strict=True)]
                 found = cut_texts(self.model, bodies, [length] * N, DATA["piece"])
                 bodies, sizes = found.texts, found.numbers
-                assert set(sizes) > {2}
+                assert set(sizes) == {3}
             x = self.model.encode(bodies).astype(float)
         if reading == "projected":
             return self._without_mean(self.texts.summary, queries), self._without_mean(self.texts.body, x)
@@ -193,20 +193,20 @@ def test_the_page_shows_the_packages_own_numbers(explorer: Locator, package: Reg
         assert np.hypot(*places.T) * 104 / 220 == pytest.approx(expected, abs=0.1)
 
 
-def test_a_text_is_followed_by_the_keyboard_and_by_pointing(explorer: Locator, package: Regenerated) -> None:
-    detail, setting = explorer.locator(".collapse-detail"), ("whole", 1.0, 32)
+def test_a_text_is_followed_by_the_keyboard_and_by_pointing(explorer: Locator) -> None:
+    detail, angles = explorer.locator(".collapse-detail"), stored("angle", "<u2", ("whole", 1.0, 32)) / 360
     explorer.get_by_role("slider").press("ArrowRight")
     chosen = explorer.get_by_role("combobox", name="Follow a text")
     chosen.focus()
     chosen.press("ArrowDown")
     text = int(chosen.evaluate("(list) => list.value"))
-    cosine = np.cos(np.radians(package.angle(setting, text)))
+    cosine = np.cos(np.radians(angles[text]))
     assert detail.text_content().startswith(f"{DATA['names'][text]} “{DATA['summaries'][text]}”")
     assert float(re.search(r"cosine (\S+)\. ", detail.text_content())[1]) == pytest.approx(cosine, abs=0.006)
     assert explorer.locator(".collapse-chosen.shown").count() == 1
 
     dots = explorer.locator(".collapse-dot")
-    far = int(np.argmax([package.angle(setting, text) for text in range(N)]))  # by itself, at the border
+    far = int(angles.argmax())  # by itself, at the border
     dots.nth(far).hover(force=True)
     assert detail.text_content().startswith(DATA["names"][far])
     explorer.locator("figcaption").hover()

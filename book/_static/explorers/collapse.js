@@ -153,7 +153,7 @@
         const all = data.lengths.map((length, s) => `${write(data[key][at(s)][0])} at ${length}`).join(", ");
         chart.setAttribute("aria-label", `${title}, by tokens: ${all}.`);
       });
-      return make("div", {}, make("dt", {}, title), make("dd", {}, value, range), chart);
+      return make("div", {}, make("dt", {}, title), make("dd", {}, value, range, chart));
     };
     const legend = make("ul", { class: "collapse-legend" });
     data.packages.forEach((name, k) => legend.append(make("li", { class: `kind-${k}` }, name)));
