@@ -228,13 +228,17 @@
           length > data.piece
             ? `The first ${length} tokens, in pieces of at most ${data.piece}: each is embedded by itself, and their mean is the text's embedding.`
             : `Up to ${data.piece} tokens a text is a single piece, so this is the same as reading it whole.`,
-        projected: `The first ${length} tokens are read at once. Then bodies and summaries each lose what they have in the direction of their own mean, which is that of the other half of the texts.`,
+        projected: `The first ${length} tokens are read at once. Then bodies and summaries each lose what they have in the direction of their own mean, which is that of the other half of the texts. Angles beyond ${REACH - 3}° are drawn at the border.`,
       };
       return read[state.reading] + cooled;
     }
 
     function describe(text) {
-      if (text < 0) return ["A dot is a text. Its distance from the centre is its angle from the mean of the other texts."];
+      if (text < 0)
+        return [
+          "A dot is a text. Its distance from the centre is its angle from the mean direction of the other texts; its " +
+            "direction is taken on two fixed axes, on which the packages differ most.",
+        ];
       const degrees = angle(text);
       const cosine = Math.cos((degrees * Math.PI) / 180).toFixed(2).replace("-", "−");
       const verdict = found(text) ? "Its summary finds it first" : `Its summary finds ${data.names[firsts[at() * n + text]]} first`;
