@@ -15,7 +15,7 @@ NOTEBOOKS ?=
 JOBS ?= 1
 OLDEST_VERSIONS ?=
 
-.PHONY: book test test-oldest format notebooks notebooks-run readme lock clean
+.PHONY: book test test-oldest format notebooks notebooks-run explorers readme lock clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -49,6 +49,10 @@ format: $(READY)
 # Everything generated from the chapters, and from the addresses in pyproject.toml.
 notebooks: $(READY)
 	$(BIN)/python book/_ext/notebooks.py
+
+# The data and pictures of the interactive figures, from the model and the package.
+explorers: $(READY)
+	$(BIN)/python book/_ext/explorer_data.py
 
 # Every notebook alone, from the wheel, in a new environment and an empty folder: PYTHON=python3.12 NOTEBOOKS="length patch"
 notebooks-run:

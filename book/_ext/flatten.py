@@ -18,6 +18,8 @@ THEOREMS = {f"prf:{kind}" for kind in NODE_TYPES}
 ADMONITIONS = {"attention", "caution", "danger", "error", "hint", "important", "note", "seealso", "tip", "warning"}
 TITLED = {"admonition", "margin", "sidebar", "topic"}
 FOLDED = {"dropdown": "", "solution": "Solution"}
+EXPLORERS = "_static/explorers"
+LIVE = "On this chapter's page in the book the figure is live: its controls work in any browser."
 CODE_ROLES = {"code", "glue", "glue:text", "kbd", "file"}
 PYTHON_ROLES = {"attr", "class", "data", "exc", "func", "meth", "mod", "obj"}
 _DISPLAY = re.compile(r"\$\$.*?\$\$|\\begin\{(?P<env>\w+\*?)\}.*?\\end\{(?P=env)\}", re.S)
@@ -108,6 +110,9 @@ class Flattener:
         if name == "figure":
             caption = self.caption(body, options.get("name", ""))
             return f"{self._image(options.get('alt', ''), found.argument)}\n\n{caption}"
+        if name == "explorer":
+            image = self._image(options.get("alt", ""), f"{EXPLORERS}/{found.argument}.svg")
+            return f"{image}\n\n{self.caption(body, options.get('name', ''))} {LIVE}"
         if name == "table":
             return f"*{argument}*\n\n{body}" if argument else body
         raise self._error(f"unknown directive {{{name}}}", line)

@@ -76,7 +76,7 @@ class Book:
                 continue
             if kind == "math":
                 self.labels[label] = Label(f"({short(label)})", path.name)
-            elif kind in {"figure", "image"}:
+            elif kind in {"explorer", "figure", "image"}:
                 self.labels[label] = Label(heading("figure", "", label), path.name)
             else:
                 self.labels[label] = Label(heading(kind, directive.argument, label), path.name)

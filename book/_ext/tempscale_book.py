@@ -1,6 +1,6 @@
 """The book's local Sphinx extension.
 
-Addresses, assets, the execution cache, roles, the claims ledger and its map; quiet cells, figures and tables.
+Addresses, assets, the execution cache, roles, the claims ledger and its map; explorers, quiet cells, figures and tables.
 """
 
 import platform
@@ -11,6 +11,7 @@ from typing import Any
 import argument_map
 import bibliography_roles
 import execution_cache
+import explorers
 import figures
 import late
 import local_assets
@@ -71,6 +72,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # after every extension has added its own
     app.connect("html-page-context", local_assets.drop_remote_assets, priority=900)
     bibliography_roles.register(app)
+    explorers.register(app)
     figures.register(app)
     quiet.register(app)
     tables.register(app)

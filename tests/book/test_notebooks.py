@@ -176,6 +176,10 @@ BLOCKS = [
         "```{figure} plot.png\n:alt: Lines: two\n:name: fig-two\nThe caption.\n```",
         f"![Lines: two]({address()}/raw/main/book/plot.png)\n\n*Figure (two).* The caption.",
     ),
+    (
+        "```{explorer} demo\n:alt: Dots.\n:name: fig-live\nThe caption.\n```",
+        f"![Dots.]({address()}/raw/main/book/_static/explorers/demo.svg)\n\n*Figure (live).* The caption. {flatten.LIVE}",
+    ),
     ("```{image} plot.png\n:alt: Lines\n```", f"![Lines]({address()}/raw/main/book/plot.png)"),
     ("```{table} The title\n| a |\n|---|\n| b |\n```", "*The title*\n\n| a |\n|---|\n| b |"),
     ("- item\n\n  ```{note}\n  Hear.\n  ```", "- item\n\n  > **Note.** Hear."),

@@ -1,8 +1,6 @@
 """Every built page, read with a browser and as HTML."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -10,36 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup, Tag
-from playwright.sync_api import Browser, Page
-
-WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "preload": False}
-
-
-@contextmanager
-def opened(browser: Browser, url: str, width: int = 1280, scheme: str = "light") -> Iterator[tuple[Page, list[str]]]:
-    """A page with its maths set, and a list that collects every complaint of the browser."""
-    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
-        page, complaints = context.new_page(), []
-        page.on("console", lambda m: complaints.append(m.text) if m.type in {"error", "warning"} else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
-        page.on("response", lambda r: complaints.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
-        host = urlsplit(url).netloc
-        page.on(
-            "request",
-            lambda r: (
-                complaints.append(f"another host: {r.url}")
-                if urlsplit(r.url).scheme in {"http", "https"} and urlsplit(r.url).netloc != host
-                else None
-            ),
-        )
-        page.goto(url, wait_until="networkidle")
-        # colours are judged as they end up, not in the middle of fading in
-        page.add_style_tag(content="* { animation: none !important; transition: none !important; }")
-        page.evaluate("() => window.MathJax?.startup?.promise")
-        yield page, complaints
+from playwright.sync_api import Browser
+from support.pages import opened, violations
 
 
 @cache
@@ -87,12 +58,6 @@ def test_page_is_accessible(browser: Browser, address: str, page: str, scheme: s
         assert tab.evaluate("document.documentElement.dataset.theme") == scheme
         tab.evaluate("document.querySelectorAll('details').forEach((node) => (node.open = true))")
         assert violations(tab) == {}
-
-
-def violations(tab: Page) -> dict[str, list[str]]:
-    """axe's findings: rule -> the elements that break it."""
-    found = Axe().run(tab, options=WCAG).response["violations"]
-    return {rule["id"]: [node["html"][:120] for node in rule["nodes"]] for rule in found}
 
 
 def test_images_are_described(site: Path, page: str) -> None:

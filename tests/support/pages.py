@@ -1,0 +1,41 @@
+"""Pages of the book in a browser."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+
+WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "preload": False}
+
+
+@contextmanager
+def opened(browser: Browser, url: str, width: int = 1280, scheme: str = "light") -> Iterator[tuple[Page, list[str]]]:
+    """A page with its maths set, and a list that collects every complaint of the browser."""
+    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
+        page, complaints = context.new_page(), []
+        page.on("console", lambda m: complaints.append(m.text) if m.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        page.on("response", lambda r: complaints.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+        host = urlsplit(url).netloc
+        page.on(
+            "request",
+            lambda r: (
+                complaints.append(f"another host: {r.url}")
+                if urlsplit(r.url).scheme in {"http", "https"} and urlsplit(r.url).netloc != host
+                else None
+            ),
+        )
+        page.goto(url, wait_until="networkidle")
+        # colours are judged as they end up, not in the middle of fading in
+        page.add_style_tag(content="* { animation: none !important; transition: none !important; }")
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        yield page, complaints
+
+
+def violations(tab: Page) -> dict[str, list[str]]:
+    """axe's findings: rule -> the elements that break it."""
+    found = Axe().run(tab, options=WCAG).response["violations"]
+    return {rule["id"]: [node["html"][:120] for node in rule["nodes"]] for rule in found}
