@@ -26,7 +26,7 @@ Array = npt.NDArray[np.floating]
 
 PACKAGES = ("numpy", "pandas", "scipy", "sklearn")
 LENGTHS = (16, 32, 64, 128, 256, 512)
-TEMPERATURES = (1.0, 0.9, 0.8)
+TEMPERATURES = (1.2, 1.0, 0.9, 0.8)
 PIECE = 128
 READINGS = ("whole", "pieces", "projected")
 QUERY_TOKENS = 256
