@@ -462,6 +462,7 @@ REFUSALS = [
     ),
     (lambda: gaussian_rate_bound(1, 0.5, 8), "n must be at least 2 tokens, not 1"),
     (lambda: gaussian_rate_bound(8, 2.0, 64), r"at least 0 and below sqrt\(head_dim\) / 4, not 2: beyond, the moments"),
+    (lambda: gaussian_rate_bound(64, 15.9, 4096), "sigma_s 15.9 gives moments beyond the range of float64"),
     (lambda: gaussian_rate_bound(8, 0.1, 0.5), "head_dim must be a whole number of at least 1, not 0.5"),
     (lambda: temperature_derivative(np.ones((2, 3))), r"shape \(..., n, n\) with n of at least 2, not \(2, 3\)"),
     (lambda: temperature_derivative(np.ones((1, 1))), r"with n of at least 2, not \(1, 1\)"),

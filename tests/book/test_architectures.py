@@ -1,0 +1,41 @@
+"""The page of architectures: what it says about folding, and its summary."""
+
+import pandas as pd
+import pytest
+import transformers
+from support.agreement import FAMILIES, RESULTS, foldable, members, newest, summary
+from support.architectures import ARCHITECTURES, architecture
+
+TABLES = sorted(RESULTS.glob("agreement-*.csv"))
+# whose biases by position are computed, or whose queries are made by no module
+NOT_WEIGHTS = {"Bloom", "MPT", "XLNet"}
+# a table of biases, a soft cap, or the layer itself, in one copy for all layers
+SHARED = {"MPNet", "T5", "mT5", "LongT5, local", "LongT5, global", "Gemma 2", "ALBERT"}
+
+
+@pytest.mark.parametrize("file", TABLES, ids=lambda file: file.stem)
+def test_the_tables_say_what_weights_can_hold(file):
+    held = pd.read_csv(file).groupby("architecture").fold.unique()
+    assert all(len(values) == 1 for values in held)
+    assert set(held[held.str[0] == "no"].index) == NOT_WEIGHTS
+    assert set(held[held.str[0] == "one for all"].index) == SHARED
+    assert set(held.str[0]) == {"no", "one for all", "by layer"}
+
+
+# One for each answer, and UMT5, whose layers have tables of their own.
+@pytest.mark.parametrize("name", ["BERT", "ALBERT", "MPNet", "T5", "UMT5", "Gemma 2", "Gemma 3", "Bloom"])
+def test_what_a_table_says_about_folding_is_so(name):
+    table = pd.read_csv(RESULTS / f"agreement-{transformers.__version__}.csv").set_index("architecture")
+    assert {foldable(architecture(name))} == set(table.fold[[name]])
+
+
+def test_every_architecture_belongs_to_one_family():
+    names = [name for family in FAMILIES for name in members(family)]
+    assert sorted(names) == sorted(row.name for row in ARCHITECTURES)
+
+
+def test_the_summary_is_that_of_the_newest_table():
+    found = pd.read_csv(RESULTS / "agreement.csv")
+    pd.testing.assert_frame_equal(found, summary(newest()), check_exact=False, rtol=1e-6)
+    # ten families can hold a temperature, as the chapter on decisions says
+    assert (found.fold != "no").sum() == 10
