@@ -24,7 +24,7 @@ BiasBlock = Callable[[slice, int], torch.Tensor]
 _BLOCK = {"cpu": 1 << 20}
 _BLOCK_GPU = 1 << 26
 _ROWS = 64  # of a block, at least
-# Logits that stay once they are made: of 5792 tokens, 128 MB of float32; on a GPU, of one block.
+# Logits that stay once they are made: of 5792 tokens, 128 MiB of float32; on a GPU, of one block.
 _KEPT = {"cpu": 1 << 25}
 # Vectors that go through the matrix together. They share the cost of making it, and 32 need the fewest passes; where a
 # CPU keeps it, twice as many vectors take twice the time, and 16 need less than twice the passes of 32.
@@ -61,7 +61,7 @@ def filter_rate_qk(
     """Return the filter rate σₐ = ‖(I - J) A‖₂ of A = softmax((scale q kᵀ + bias) / temperature).
 
     The n x n matrix of a long text is never stored. On a CPU that is one of more than 5792 tokens; one matrix at a time is
-    kept of shorter ones, which takes up to 128 MB in float32 and 256 MB in float64, and none of a longer one. On a GPU
+    kept of shorter ones, which takes up to 128 MiB in float32 and 256 MB in float64, and none of a longer one. On a GPU
     matrices are kept that have 2^26 numbers together.
 
     Args:

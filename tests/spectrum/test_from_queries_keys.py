@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.special
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,11 +166,11 @@ def test_high_temperatures_lead_to_zero(seed, n):
     assert rates[2] == 0
 
 
-@given(seeds, sizes, st.integers(1, 4), st.floats(0.1, 5))
-def test_theorem_2_for_any_signal_and_weights(seed, n, d, strength):
+@given(seeds, sizes, st.integers(1, 4), st.integers(1, 4), st.floats(0.1, 5))
+def test_theorem_2_for_any_signal_and_weights(seed, n, d, d_out, strength):
     """‖HC[A x W]‖ ≤ σₐ ‖HC[x]‖ ‖W‖₂, in the Frobenius norm; the constant signal stays: A1 = 1."""
     q, k = draw(seed, n, strength)
-    x, w = np.random.default_rng(seed).normal(size=(n, d)), np.random.default_rng(seed).normal(size=(d, d))
+    x, w = np.random.default_rng(seed).normal(size=(n, d)), np.random.default_rng(seed).normal(size=(d, d_out))
     a = attention(q, k)
     np.testing.assert_allclose(a @ np.ones(n), 1)
     bound = filter_rate_qk(q, k) * np.linalg.norm(hc(x)) * np.linalg.norm(w, 2)
@@ -447,14 +448,15 @@ def test_a_tolerance_that_is_not_reached_is_an_error():
         filter_rate_qk(q, k, tol=1e-10, max_passes=2)
 
 
-@given(seeds, sizes, st.integers(1, 4))
-def test_theorem_2_is_attained_by_top_patterns_and_by_nothing_else(seed, n, d):
+@given(seeds, sizes, st.integers(1, 4), st.integers(1, 4))
+def test_theorem_2_is_attained_by_top_patterns_and_by_nothing_else(seed, n, d, d_out):
     q, k = draw(seed, n, 1.0)
     a = attention(q, k)
     rng = np.random.default_rng(seed)
-    w, constant = rng.normal(size=(d, d)), rng.normal(size=(1, d))
+    w, constant = rng.normal(size=(d, d_out)), rng.normal(size=(1, d))
     _, sigma, vt = scipy.linalg.svd(a - a.mean(0))
     left, stretch, _ = scipy.linalg.svd(w)
+    stretch = np.append(stretch, 0)  # with one output, all directions but one are lost
 
     def gain(x):
         return np.linalg.norm(hc(a @ x @ w)) / np.linalg.norm(hc(x))
@@ -468,6 +470,31 @@ def test_theorem_2_is_attained_by_top_patterns_and_by_nothing_else(seed, n, d):
     if d > 1:
         expected = sigma[0] * np.sqrt((stretch[0] ** 2 + 0.01 * stretch[1] ** 2) / 1.01)
         assert gain(np.outer(vt[0], left[:, 0] + 0.1 * left[:, 1])) == pytest.approx(expected)
+
+
+@given(seeds, st.integers(1, 8), st.sampled_from([3, 5]))
+def test_theorem_2_is_attained_by_mixtures_of_patterns_that_tie(seed, size, d_out):
+    """Three tokens that a third of the rows each look at: two equal singular values, and so have the weights."""
+    rng = np.random.default_rng(seed)
+    a = np.eye(3 * size)[np.arange(3 * size) % 3]
+    _, sigma, vt = scipy.linalg.svd(hc(a))
+    np.testing.assert_allclose(sigma, np.sqrt(size) * (np.arange(3 * size) < 2), atol=1e-9)
+    left = scipy.linalg.qr(rng.normal(size=(3, 3)))[0]
+    w = left * [2, 2, 0.5] @ scipy.linalg.qr(rng.normal(size=(d_out, d_out)))[0][:3]
+    mixture = vt[:2].T @ rng.normal(size=(2, 2)) @ left[:, :2].T  # of rank two
+
+    def gain(x):
+        return np.linalg.norm(hc(a @ x @ w)) / np.linalg.norm(hc(x))
+
+    bound = sigma[0] * np.linalg.norm(w, 2)
+    assert gain(mixture + rng.normal(size=(1, 3))) == pytest.approx(bound)
+    # a part outside, in the tokens or in the channels
+    mixture *= 1 / np.linalg.norm(mixture)
+    outside = np.outer(vt[0], left[:, 2])
+    assert gain(mixture + 0.3 * outside) == pytest.approx(bound * np.sqrt((1 + 0.09 / 16) / 1.09))
+    if size > 1:
+        outside = scipy.linalg.null_space(np.vstack([vt[:2], np.ones(3 * size)]))[:, :1] * left[:, 0]
+        assert gain(mixture + 0.3 * outside) == pytest.approx(bound / np.sqrt(1.09))
 
 
 @given(seeds, st.integers(2, 30), st.integers(1, 4))
@@ -484,23 +511,29 @@ def test_both_bounds_for_several_heads(seed, n, count):
 
 @given(seeds, st.integers(2, 30), st.integers(2, 4))
 def test_each_bound_for_several_heads_is_attained_where_the_other_is_not(seed, n, count):
-    """Heads that all do the same reach the sum; heads that write side by side, the root of the sum of squares."""
+    """Heads that all do the same, at two sizes, reach the sum; heads side by side, the root of the sum of squares."""
     rng = np.random.default_rng(seed)
     a, value = attention(*draw(seed, n, 1.5)), rng.normal(size=(4, 3))
     _, sigma, vt = scipy.linalg.svd(hc(a))
-    left, stretch, right = scipy.linalg.svd(value)
+    left, _, right = scipy.linalg.svd(value)
     x = np.outer(vt[0], left[:, 0]) + rng.normal(size=(1, 4))
-    bound_each = sigma[0] * stretch[0]
-    for out, bound, other in (
-        # every head writes its top direction to the same channel
-        (np.repeat(np.outer(right[0], np.eye(3)[0])[None], count, axis=0), count, count),
-        # every head has channels of its own
-        (np.eye(3 * count).reshape(count, 3, -1), np.sqrt(count), count),
-    ):
-        y = sum(a @ x @ value @ part for part in out)
-        gain = np.linalg.norm(hc(y)) / np.linalg.norm(hc(x))
-        assert gain == pytest.approx(bound * bound_each)
-        assert bound_each * sum(np.linalg.norm(right[0] @ part) for part in out) == pytest.approx(other * bound_each)
+
+    def gain_and_bounds(values, out):
+        y = sum(a @ x @ one @ part for one, part in zip(values, out, strict=True))
+        summed = sigma[0] * sum(np.linalg.norm(one @ part, 2) for one, part in zip(values, out, strict=True))
+        squared = sigma[0] * np.linalg.norm(np.concatenate(out), 2) * np.linalg.norm(np.linalg.norm(values, 2, (1, 2)))
+        return np.linalg.norm(hc(y)) / np.linalg.norm(hc(x)), summed, squared
+
+    # every head writes its top direction to the same channel, and all but one do so softly
+    softly = np.where(np.arange(count) > 0, 0.1, 1)[:, None, None] * value
+    gain, summed, squared = gain_and_bounds(softly, np.repeat(np.outer(right[0], np.eye(3)[0])[None], count, axis=0))
+    assert gain == pytest.approx(summed)
+    assert squared / summed == pytest.approx(np.sqrt(count * (1 + 0.01 * (count - 1))) / (1 + 0.1 * (count - 1)))
+    assert squared > 1.2 * summed
+    # every head has channels of its own
+    gain, summed, squared = gain_and_bounds(np.repeat(value[None], count, 0), np.eye(3 * count).reshape(count, 3, -1))
+    assert gain == pytest.approx(squared)
+    assert summed == pytest.approx(np.sqrt(count) * squared)
 
 
 @given(seeds, st.integers(2, 20))
@@ -513,6 +546,28 @@ def test_rates_of_products(seed, n):
     sinks, reads = np.eye(4)[[0, 0, 1, 1]], np.eye(4)[[0, 1, 0, 1]]
     np.testing.assert_allclose([svdvals(reads)[0], svdvals(sinks)[0]], np.sqrt(2))
     assert svdvals(np.eye(4)[[0, 1, 0, 1]] @ sinks)[0] == pytest.approx(0, abs=1e-12)
+
+
+@given(seeds, st.integers(2, 12), st.integers(1, 4))
+def test_a_stack_of_steps_with_weights(seed, n, depth):
+    rng = np.random.default_rng(seed)
+    channels = rng.integers(1, 5, size=depth + 1)
+    x = start = rng.normal(size=(n, channels[0]))
+    bound = np.linalg.norm(hc(start))
+    for layer in range(depth):
+        a, w = attention(*draw([seed, layer], n, 1.5)), rng.normal(size=(channels[layer], channels[layer + 1]))
+        x, bound = a @ x @ w, bound * svdvals(a)[0] * np.linalg.norm(w, 2)
+    assert np.linalg.norm(hc(x)) <= bound * (1 + 1e-9) + 1e-14
+    # attained by a top pattern of a symmetric A that stays one, and a direction that every W turns into its next best
+    waves = np.cos(2 * np.pi * np.arange(n) / n)
+    a = scipy.linalg.circulant((1 + waves) / n)
+    assert svdvals(a)[0] == pytest.approx(0.5 if n > 2 else 1)
+    turns = scipy.stats.ortho_group.rvs(3, size=depth, random_state=rng).reshape(depth, 3, 3)
+    x, best = np.outer(waves, turns[0][:, 0]), 1.0
+    for layer, turn in enumerate(turns):
+        w = turn * [3, 1, 0.5] @ turns[(layer + 1) % depth].T  # from the first axis of one frame to that of the next
+        x, best = a @ x @ w, best * svdvals(a)[0] * 3
+    assert np.linalg.norm(hc(x)) == pytest.approx(best * np.linalg.norm(waves))
 
 
 @given(seeds, st.integers(3, 30), st.integers(0, 12))
@@ -565,6 +620,9 @@ def test_the_sizes_that_the_docstrings_and_the_book_name():
     assert math.isqrt(from_queries_keys._KEPT["cpu"]) == 5792
     assert (from_queries_keys._TOGETHER, from_queries_keys._TOGETHER_KEPT["cpu"]) == (32, 16)
     assert lanczos._SMALL == lanczos._LARGEST_BASIS == 256
+    assert 4 * from_queries_keys._KEPT["cpu"] == 128 * 2**20  # bytes of float32
+    assert from_queries_keys._BLOCK["cpu"] // from_queries_keys._ROWS == 16384
+    assert from_queries_keys._ROWS == 64
 
 
 @given(seeds, st.integers(2, 60))
@@ -592,6 +650,7 @@ def test_what_the_residual_proves(seed, n, noise):
     residual = np.linalg.norm(b.T @ b @ x - square * x)
     distance = np.sort(np.abs(sigma**2 - square))
     assert distance[0] <= residual * (1 + 1e-9) + 1e-14
+    assert np.abs(sigma - np.sqrt(square)).min() * np.sqrt(square) <= residual * (1 + 1e-9) + 1e-14
     assert distance[0] * distance[1] <= residual**2 * (1 + 1e-6) + 1e-14
     assert np.sqrt(square) <= sigma[0] * (1 + 1e-12)
     # attained by two patterns: then the residual is the geometric mean of the two distances
@@ -599,6 +658,19 @@ def test_what_the_residual_proves(seed, n, noise):
     square = np.linalg.norm(b @ x) ** 2
     residual = np.linalg.norm(b.T @ b @ x - square * x)
     assert residual**2 == pytest.approx((sigma[0] ** 2 - square) * (square - sigma[1] ** 2), abs=1e-13)
+
+
+def test_half_of_the_residual_proves_nothing():
+    """Two hubs of eight tokens have the singular values 2 and 0; a mixture gives 1, which is 1 away from both."""
+    b = hc(np.eye(8)[np.arange(8) % 2])
+    _, sigma, vt = scipy.linalg.svd(b)
+    x = vt[0] / 2 + np.sqrt(3) / 2 * vt[1]
+    theta = np.linalg.norm(b @ x)
+    residual = np.linalg.norm(b.T @ b @ x - theta**2 * x)
+    np.testing.assert_allclose((theta, residual), (1, np.sqrt(3)))
+    distance = np.abs(sigma - theta).min()
+    assert distance == pytest.approx(1)
+    assert residual / (2 * theta) < distance < residual / theta
 
 
 @pytest.mark.parametrize("close", [0.01, 0.0001])

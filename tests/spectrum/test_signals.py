@@ -1,5 +1,7 @@
 """Signals and filter rates against NumPy, SciPy's SVD and closed forms."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.fft
@@ -44,6 +46,20 @@ def test_parseval(x):
     np.testing.assert_allclose((dc(x) ** 2).sum(), energy[0], rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose((hc(x) ** 2).sum(), energy[1:].sum(), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose((x**2).sum(), energy.sum(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8])
+def test_the_order_of_the_tokens_changes_energies_from_four_tokens_on(n):
+    x = np.random.default_rng(n).normal(size=(n, 2))
+
+    def energies(order):
+        return (np.abs(scipy.fft.fft(x[list(order)], axis=0, norm="ortho")) ** 2).sum(1)
+
+    orders = list(itertools.islice(itertools.permutations(range(n)), 24))
+    moved = np.array([energies(order) for order in orders])
+    np.testing.assert_allclose(moved[:, 0], moved[0, 0])
+    np.testing.assert_allclose(moved[:, 1:].sum(1), moved[0, 1:].sum())
+    assert np.allclose(moved, moved[0]) == (n < 4)
 
 
 @given(logits)

@@ -67,6 +67,45 @@ def test_entropy_of_gaussian_logits(ratio):
     assert ratio**2 / 2 > 4 * error
 
 
+@pytest.mark.parametrize("n", [100, 1000, 10_000])
+def test_the_formula_promises_ten_tokens_and_gives_more(n):
+    """At τ = σ / sqrt(2 ln(n/10)) the mean entropy is far above ln 10, by more than five standard errors."""
+    logits = np.sqrt(2 * np.log(n / 10)) * np.random.default_rng(0).normal(size=(200, n))
+    entropies = entropy(softmax(logits, axis=-1), axis=-1)
+    excess = entropies.mean() - np.log(10)
+    assert excess > 5 * entropies.std(ddof=1) / np.sqrt(len(entropies))
+    assert excess > np.log(1.5)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_with_a_mask_the_hot_limit_is_uniform_on_the_visible_tokens(causal, seed):
+    """And not 0: causal attention on 64 tokens ends at the rate of running means, 1.235."""
+    n = 64
+    rng = np.random.default_rng(seed)
+    visible = np.tri(n, dtype=bool) if causal else (rng.random((n, n)) < 0.3) | np.eye(n, dtype=bool)
+    s = np.where(visible, rng.normal(size=(n, n)), -np.inf)
+    uniform = visible / visible.sum(1, keepdims=True)
+    spread = np.ptp(np.where(visible, s, 0), axis=1).max()
+    for temperature in (10, 1e3, 1e6):
+        a = softmax(s / temperature, axis=-1)
+        # the theorem, row by row among the visible tokens
+        error = np.expm1(spread / temperature) * uniform
+        assert (np.abs(a - uniform) <= error + 1e-15).all()
+        assert filter_rate(a) == pytest.approx(filter_rate(uniform), abs=np.linalg.norm(error) + 1e-12)
+    assert filter_rate(uniform) > 0.1
+    if causal:
+        assert filter_rate(uniform) == pytest.approx(1.2354, abs=1e-4)
+    # cold: all weight on the largest visible logit
+    np.testing.assert_allclose(softmax(s / 1e-6, axis=-1), np.eye(n)[s.argmax(1)], atol=1e-9)
+
+
+@given(rows, st.integers(0, 1000), st.floats(0.1, 1e3))
+def test_the_rate_is_zero_at_every_temperature_for_a_sum_of_a_row_and_a_column(columns, seed, temperature):
+    s = columns + np.random.default_rng(seed).normal(size=(len(columns), 1))
+    assert filter_rate(softmax(s / temperature, axis=-1)) == pytest.approx(0, abs=1e-12)
+
+
 @given(matrices, st.floats(0.5, 1e5))
 def test_filter_rate_at_high_temperature(s, temperature):
     """‖(I-J) S (I-J)‖₂ / (n τ), to (range/τ)² exp(range/τ) / 2; and τ σₐ(τ) tends to ‖(I-J) S (I-J)‖₂ / n."""
@@ -89,6 +128,7 @@ def test_filter_rate_at_low_temperature(largest, temperature, seed):
     error = np.sqrt(8) * np.sqrt(2) * 7 * np.exp(-1 / temperature)
     rate = filter_rate(softmax(s / temperature, axis=-1))
     assert rate == pytest.approx(np.sqrt(max(0, hard)), abs=error + 1e-7)
+    assert hard <= 8 / 2 + 1e-9  # two tokens that share all rows have the largest
 
 
 def test_filter_rate_is_not_monotone_in_temperature():
