@@ -61,7 +61,7 @@ def filter_rate_qk(
     """Return the filter rate σₐ = ‖(I - J) A‖₂ of A = softmax((scale q kᵀ + bias) / temperature).
 
     The n x n matrix of a long text is never stored. On a CPU that is one of more than 5792 tokens; one matrix at a time is
-    kept of shorter ones, which takes up to 128 MiB in float32 and 256 MB in float64, and none of a longer one. On a GPU
+    kept of shorter ones, which takes up to 128 MiB in float32 and 256 MiB in float64, and none of a longer one. On a GPU
     matrices are kept that have 2^26 numbers together.
 
     Args:

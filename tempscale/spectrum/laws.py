@@ -196,11 +196,12 @@ def gaussian_rate_bound(n: npt.ArrayLike, sigma_s: npt.ArrayLike, head_dim: npt.
     >>> gaussian_rate_bound(np.array([64, 1024, 10**6]), 0.25, 64).round(3)
     array([0.178, 0.083, 0.034])
     """
-    tokens, sigma, dimension = _finite(n=n, sigma_s=sigma_s, head_dim=head_dim)
+    tokens, *heads = _finite(n=n, sigma_s=sigma_s, head_dim=head_dim)
+    sigma, dimension = np.broadcast_arrays(*heads)  # the floor is searched for once a head, not for every length
     _require(tokens >= 2, tokens, "n must be at least 2 tokens, not {}: one token has no differences")
     _require(
         (sigma >= 0) & (sigma < np.sqrt(np.maximum(dimension, 0)) / 4),
-        np.broadcast_to(sigma, np.broadcast_shapes(sigma.shape, dimension.shape)),
+        sigma,
         "sigma_s must be at least 0 and below sqrt(head_dim) / 4, not {}: beyond, the moments of the proof are infinite",
     )
     floor = np.asarray(gaussian_floor(sigma, dimension))
@@ -210,11 +211,8 @@ def gaussian_rate_bound(n: npt.ArrayLike, sigma_s: npt.ArrayLike, head_dim: npt.
     with np.errstate(over="ignore", invalid="ignore"):
         first, second, third = _gaussian_constants(tokens, a2, dimension)
         bound = np.sqrt(floor**2 + (first + second) / np.sqrt(tokens)) + third
-    _require(
-        np.isfinite(bound),
-        np.broadcast_to(sigma, bound.shape),
-        "sigma_s {} gives moments beyond the range of float64: take a smaller one",
-    )
+    sigma = np.broadcast_to(sigma, bound.shape)
+    _require(np.isfinite(bound), sigma, "sigma_s {} gives moments beyond the range of float64: take a smaller one")
     return _float_or_array(bound)
 
 
