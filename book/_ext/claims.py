@@ -27,7 +27,7 @@ TAGS = {
     "2": "Second-hand: we know it from notes about the source.",
     "M": "Ours, measured or derived.",
 }
-ROLES = {"fig": "numref", "ex": "ref"} | dict.fromkeys(("thm", "prop", "def", "rem", "obs"), "prf:ref")
+ROLES = {"fig": "numref", "ex": "ref"} | dict.fromkeys(("thm", "prop", "cor", "def", "rem", "obs"), "prf:ref")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Claim:
 
     def __post_init__(self) -> None:
         """Refuse a verdict that is not one, or that lacks what it must come with."""
-        proofs = [label for label in self.chapters if label.startswith(("thm-", "prop-"))]
+        proofs = [label for label in self.chapters if label.startswith(("thm-", "prop-", "cor-"))]
         for wrong, message in [
             (self.verdict not in VERDICTS, f"the verdict is {self.verdict!r}: it must be one of {VERDICTS}"),
             (self.tag not in TAGS, f"the tag is {self.tag!r}: it must be one of {tuple(TAGS)}"),
