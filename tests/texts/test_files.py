@@ -11,7 +11,7 @@ import warnings
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tempscale.texts import files as texts
@@ -49,6 +49,14 @@ def as_json(written, array, nested):
     return json.dumps(rows) if array else "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def begins_like_utf_8(content):
+    """Whether the first bytes beyond ASCII are a character in UTF-8, too, as those of "ß–" are: nobody could tell."""
+    try:
+        return not content.decode("utf-8").isascii()
+    except UnicodeDecodeError as error:
+        return not content[: error.start].isascii()
+
+
 @settings(max_examples=300)
 @given(
     WESTERN,
@@ -73,6 +81,8 @@ def test_the_texts_that_were_written_come_back(
         content = as_json(written, form == "json", nested).encode(encoding)
     else:
         content = as_csv(written, delimiter, quoting).encode(encoding)
+    if encoding == "cp1252" and form != "parquet":
+        assume(not begins_like_utf_8(content))
     path.write_bytes(gzip.compress(content) if zipped else content)
     assert quiet(read_texts, path, column) == written
 
