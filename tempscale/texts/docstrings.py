@@ -11,11 +11,12 @@ import hashlib
 import importlib.util
 import inspect
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from tempscale.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +88,7 @@ def _kept(packages: tuple[str, ...]) -> "pd.DataFrame":
     if not folder:
         return _all_docstrings(packages)
     seen = hashlib.sha256(Path(__file__).read_bytes())
+    seen.update(pd.__version__.encode())  # a pickle is for the pandas that wrote it
     for file in [_tokenizer(), *(file for package in packages for file in _sources(package)[1])]:
         stat = file.stat()
         seen.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
@@ -96,10 +98,8 @@ def _kept(packages: tuple[str, ...]) -> "pd.DataFrame":
         return kept
     frame = _all_docstrings(packages)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # another process may read or write the same file
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
-        frame.to_pickle(part)
-    os.replace(part.name, path)
+    with replacing(path) as unfinished:
+        frame.to_pickle(unfinished)
     return frame
 
 

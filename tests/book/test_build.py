@@ -5,18 +5,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from support.tiny_book import TinyBook
+from support.tiny_book import FRONT, TinyBook
 
-PAGE = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  name: python3
----
-# A page
+PAGE = (
+    FRONT
+    + """# A page
 
 {{verified}}`{verified}`
 
@@ -30,6 +23,7 @@ with Path("executions.txt").open("a") as file:
 assert {assertion}
 ```
 """
+)
 
 
 class OnePage(TinyBook):

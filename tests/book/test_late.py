@@ -6,18 +6,11 @@ import pytest
 import reading_time
 from bs4 import BeautifulSoup
 from docutils import nodes
-from support.tiny_book import TinyBook
+from support.tiny_book import FRONT, TinyBook
 
-CHAPTER = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  name: python3
----
-# A chapter
+CHAPTER = (
+    FRONT
+    + """# A chapter
 
 {{runtime}}`The page runs in`
 
@@ -26,6 +19,7 @@ from myst_nb import glue
 glue("share", {share}, display=False)
 ```
 """
+)
 INDEX = """# A page
 
 It is {measured}`chapter.share:.2f`. Takes {minutes}`chapter`. There are {marks}`marks`.

@@ -15,18 +15,9 @@ import run_notebooks
 from flatten import Flattener, FlattenError
 from references import Book
 from repository import ROOT, address, book_url, colab_url
+from support.tiny_book import FRONT
 
 BLOB = f"{address()}/blob/main"
-FRONT = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  name: python3
----
-"""
 ONE = (
     FRONT
     + """(ch-one)=
