@@ -16,6 +16,14 @@ settings.register_profile("tempscale", deadline=None, max_examples=50, derandomi
 settings.load_profile("tempscale")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Give the tests of a file to one worker, and those of a page of the book: they share what takes long to make."""
+    for item in items:
+        page = item.callspec.params.get("page") if hasattr(item, "callspec") else None
+        item.add_marker(pytest.mark.xdist_group(page or str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def minilm():
     """Return all-MiniLM-L6-v2 on the CPU; tests that patch it must leave it as it was."""

@@ -61,8 +61,10 @@ class ExplorerDirective(SphinxDirective):
     def _data(self, name: str) -> str:
         """The text of its data, "" without any; the page is built again when they change."""
         path = FOLDER / f"{name}.json"
+        if not path.is_file():  # for Sphinx, a dependency that is not there has always changed
+            return ""
         self.env.note_dependency(str(path))
-        return json.dumps(json.loads(path.read_text("utf-8")), separators=(",", ":")) if path.is_file() else ""
+        return json.dumps(json.loads(path.read_text("utf-8")), separators=(",", ":"))
 
     def _caption(self, name: str) -> nodes.caption:
         parsed = nodes.Element()

@@ -1,8 +1,11 @@
-"""Figures for light and dark pages, in a box that scrolls on a narrow screen.
+"""Figures for light and dark pages and for narrow screens.
 
 The chapters' figures have no background (book/matplotlibrc) and dark lines and text. Here each gets a twin for dark
 pages, in which greys are turned around: black becomes the colour of the page's text. Other colours stay unless they
 are very dark, and so does everything on large opaque areas, such as black and white on a heat map.
+
+On a phone the panels of a wide figure stand one below the other, each with its scale, also where they share one. Where
+a legend or a title lies between them it stays whole, in a box that scrolls.
 """
 
 from pathlib import Path
@@ -20,6 +23,10 @@ DARKEST = 0.12  # the luminance that has a contrast of 3 with the page
 GREYEST = 24  # the largest difference of a grey's three channels, of 255
 AREA = 25  # pixels: larger than any line, letter or marker
 WIDE = 900  # pixels: two panels, whose labels a phone would make unreadable
+GAP = 8  # pixels: at least so much is empty between two panels
+TICK = 14  # pixels: wider than the ticks of an axis, narrower than ticks with numbers
+LONG = 0.4  # of the height: an axis, or a picture
+OFF = 0.13  # of the width: how far from the middle, or from a third, the panels may meet
 
 
 def turn_around(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -38,6 +45,40 @@ def turn_around(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.concatenate([turned.round().astype(np.uint8), alpha[..., None]], axis=-1)
 
 
+def panels(pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+    """The panels of a picture of (height, width, 4) pixels, with their scales; none if it cannot be cut."""
+    drawn = pixels[..., 3] > 0
+    width = pixels.shape[1]
+    gaps = [gap for (gap,) in ndimage.find_objects(ndimage.label(~drawn.any(axis=0))[0]) if gap.stop - gap.start >= GAP]
+    for parts in (2, 3):
+        near = [
+            [gap for gap in gaps if abs((gap.start + gap.stop) / 2 / width - place) < OFF]
+            for place in np.arange(1, parts) / parts
+        ]
+        if all(near):
+            # the first one: the next lies between a panel's label and its scale
+            return _with_scales(pixels, drawn, [found[0] for found in near])
+    return []
+
+
+def _with_scales(
+    pixels: npt.NDArray[np.uint8], drawn: npt.NDArray[np.bool_], cuts: list[slice]
+) -> list[npt.NDArray[np.uint8]]:
+    """Cut, and give a panel that begins with its axis the scale of the panel before it."""
+    starts, stops = [0, *(cut.stop for cut in cuts)], [*(cut.start for cut in cuts), pixels.shape[1]]
+    made = []
+    scale = pixels[:, :0]
+    for start, stop in zip(starts, stops, strict=True):
+        panel, long = pixels[:, start:stop], drawn[:, start:stop].mean(axis=0) > LONG
+        axis = int(long.argmax())  # 0 if no line is long: then nothing stands left of it
+        if start and axis < TICK:
+            panel = np.concatenate([scale, panel], axis=1)
+        else:
+            scale = panel[:, :axis]
+        made.append(panel)
+    return made
+
+
 def dress(app: Sphinx, doctree: nodes.document) -> None:
     """Box each figure that a cell drew, with its twin; connect to `doctree-read` before Sphinx collects images."""
     for image in list(doctree.findall(nodes.image)):
@@ -46,20 +87,41 @@ def dress(app: Sphinx, doctree: nodes.document) -> None:
             continue
         with Image.open(file) as drawn:
             pixels = np.asarray(drawn.convert("RGBA"))
-        kind = "wide" if pixels.shape[1] > WIDE else "narrow"
+        wide = pixels.shape[1] > WIDE
         # the theme makes this box a stop of the tabulator where it scrolls
-        box = nodes.container(classes=["figure-box", kind, "pst-scrollable-table-container"])
+        box = nodes.container(classes=["figure-box", "wide" if wide else "narrow", "pst-scrollable-table-container"])
         image.replace_self(box)
         box += image
         if pixels[0, 0, 3] == 255:
             continue  # with a background: the theme frames it
-        twin = file.with_name(f"{file.stem}-dark.png")
-        Image.fromarray(turn_around(pixels)).save(twin)
-        dark = image.deepcopy()
-        dark["uri"] = f"{Path(image['uri']).with_name(twin.name)}"
+        cut = panels(pixels) if wide else []
+        dark = _saved(image, file, turn_around(pixels), "dark")
         image["classes"] += ["only-light"]
-        dark["classes"] += ["only-dark"]
         box += dark
+        if cut:
+            box["classes"].append("cut")
+            for whole in (image, dark):
+                whole["classes"].append("whole")
+        for number, panel in enumerate(cut, 1):
+            for scheme, look in (("light", panel), ("dark", turn_around(panel))):
+                box += _saved(image, file, look, scheme, f"{number}-{scheme}", f"Panel {number}. {image['alt']}")
+
+
+def _saved(
+    image: nodes.image, file: Path, pixels: npt.NDArray[np.uint8], scheme: str, ending: str = "", alt: str = ""
+) -> nodes.image:
+    """An image of these pixels for one scheme, written beside the one it is made of."""
+    made = file.with_name(f"{file.stem}-{ending or scheme}.png")
+    Image.fromarray(pixels).save(made)
+    return nodes.image(
+        uri=f"{Path(image['uri']).with_name(made.name)}",
+        alt=alt or image.get("alt", ""),
+        classes=[
+            *(c for c in image["classes"] if not c.startswith(("only-", "whole"))),
+            f"only-{scheme}",
+            *(["panel"] if ending else []),
+        ],
+    )
 
 
 def register(app: Sphinx) -> None:

@@ -1,11 +1,13 @@
-"""Execute the chapters that changed side by side, one on each core.
+"""Execute the chapters that changed side by side, one on each core, and say how far it is.
 
-myst-nb executes them one after another, as it reads them. Here jupyter-cache's own parallel executor fills the cache
-just before, and myst-nb finds them there. A chapter that fails is left to myst-nb, which reports it.
+myst-nb executes them one after another, as it reads them. Here jupyter-cache runs each in a process of its own just
+before, and myst-nb finds them in the cache. A chapter that fails is left to myst-nb, which reports it.
 """
 
 import logging
+import multiprocessing
 import os
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
@@ -15,32 +17,55 @@ from jupyter_cache.executors import load_executor
 from myst_nb.core.read import is_myst_markdown_notebook
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util.display import status_iterator
+from sphinx.util.logging import getLogger
 
 READER = {"type": "plugin", "name": "myst_nb_md"}
-LOGGER = logging.getLogger(__name__)
-LOGGER.setLevel(logging.INFO)  # the executor then says which chapter it is at
+# The processes share the cores: more threads than cores wait for each other.
+THREADS = {"OMP_NUM_THREADS": "1"}
+# A profile of the book's own, so that a reader's start-up files change nothing. Below an error, kernels speak of their
+# connection, which means nothing to a reader.
+PROFILE = 'c.IPKernelApp.log_level = "ERROR"\n'
+logger = getLogger(__name__)
 
 
 def execute_changed(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
     """Execute the notebooks among the pages to be read, if there are several; connect to `env-before-read-docs`."""
+    os.environ["IPYTHONDIR"] = _profile(Path(app.outdir).parent / ".ipython")
     pages = [Path(env.doc2path(name)) for name in docnames]
     notebooks = [page for page in pages if is_myst_markdown_notebook(page.read_text("utf-8"))]
-    cache = get_cache(app.config.nb_execution_cache_path)
+    folder = app.config.nb_execution_cache_path
+    cache = get_cache(folder)
     records = [cache.add_nb_to_project(str(page), read_data=READER) for page in notebooks]
     changed = [record.uri for record in cache.list_unexecuted(filter_uris=[record.uri for record in records])]
     if len(changed) < 2:
         return
-    threads = os.environ.get("OMP_NUM_THREADS")
-    # The processes share the cores: more threads than cores wait for each other.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        executor = load_executor("local-parallel", cache, LOGGER)
-        executor.run_and_cache(filter_uris=changed, timeout=app.config.nb_execution_timeout)
-    finally:
-        if threads is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = threads
+    cores = os.cpu_count() or 1
+    logger.info(
+        "executing %d chapters, %d at a time; a chapter that has not changed is not executed again", len(changed), cores
+    )
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), os.environ.update, (THREADS,)) as pool:
+        running = [pool.submit(execute, folder, page, app.config.nb_execution_timeout) for page in changed]
+        done = status_iterator(
+            as_completed(running), "executed... ", "purple", len(running), stringify_func=Future.result
+        )
+        for _ in done:
+            pass
+
+
+def execute(folder: str, page: str, timeout: int) -> str:
+    """Execute one page into the cache in `folder`, for at most `timeout` seconds a cell, and return the page's name."""
+    quiet = logging.getLogger("jupyter_cache.quiet")
+    quiet.setLevel(logging.CRITICAL)
+    load_executor("local-serial", get_cache(folder), quiet).run_and_cache(filter_uris=[page], timeout=timeout)
+    return Path(page).stem
+
+
+def _profile(folder: Path) -> str:
+    config = folder / "profile_default" / "ipython_kernel_config.py"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(PROFILE, "utf-8")
+    return str(folder)
 
 
 def keep_outputs(app: Sphinx, doctree: document) -> None:

@@ -11,7 +11,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
+from support.pages import opened
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
@@ -42,7 +43,7 @@ def _absent(reason: str) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "page" in metafunc.fixturenames:
-        metafunc.parametrize("page", PAGES)
+        metafunc.parametrize("page", PAGES, scope="session")  # so that the tests of one page follow each other
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +76,10 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def wide(browser: Browser, address: str, page: str) -> Iterator[tuple[Page, list[str]]]:
+    """A page on a wide screen, and what the browser complained of since it was opened."""
+    with opened(browser, f"{address}/book/{page}.html") as tab:
+        yield tab

@@ -1,4 +1,8 @@
-"""Every built page, read with a browser and as HTML."""
+"""Every built page, read with a browser and as HTML.
+
+Opening a page and setting its formulas takes longer than most tests, so those of one page share it, as `wide`: first
+those that leave it alone, last those that open its folds and turn it dark.
+"""
 
 import re
 from functools import cache
@@ -9,8 +13,8 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from bs4 import BeautifulSoup, Tag
-from playwright.sync_api import Browser
-from support.pages import opened, violations
+from playwright.sync_api import Browser, Page
+from support.pages import alike_once, dressed, opened, violations
 
 
 @cache
@@ -22,21 +26,29 @@ def article(site: Path, page: str) -> Tag:
     return parsed(site / "book" / f"{page}.html").select_one("article.bd-article")
 
 
-def test_page_is_quiet_local_and_set(browser: Browser, address: str, page: str) -> None:
-    with opened(browser, f"{address}/book/{page}.html") as (tab, complaints):
-        assert complaints == []
-        formulas = tab.locator("article .math").count()
-        assert tab.locator("article .math > mjx-container").count() == formulas
-        # MathJax sets what it cannot read as an error, and an unknown command in red
-        assert tab.locator("mjx-merror, [data-mjx-error], mjx-container [style*='color: red']").count() == 0
-        prose = tab.evaluate(
-            """() => {
-                const article = document.querySelector("article.bd-article").cloneNode(true);
-                article.querySelectorAll("pre, code, script, style, mjx-container").forEach((node) => node.remove());
-                return article.textContent;
-            }"""
-        )
-        assert re.findall(r".{0,30}(?:\$|\\[(\[]|\{[a-z:]+\}`).{0,30}", prose) == []
+def test_page_is_quiet_local_and_set(wide: tuple[Page, list[str]]) -> None:
+    tab, complaints = wide
+    assert complaints == []
+    formulas = tab.locator("article .math").count()
+    assert tab.locator("article .math > mjx-container").count() == formulas
+    # MathJax sets what it cannot read as an error, and an unknown command in red
+    assert tab.locator("mjx-merror, [data-mjx-error], mjx-container [style*='color: red']").count() == 0
+    prose = tab.evaluate(
+        """() => {
+            const article = document.querySelector("article.bd-article").cloneNode(true);
+            article.querySelectorAll("pre, code, script, style, mjx-container").forEach((node) => node.remove());
+            return article.textContent;
+        }"""
+    )
+    assert re.findall(r".{0,30}(?:\$|\\[(\[]|\{[a-z:]+\}`).{0,30}", prose) == []
+
+
+def test_open_code_is_not_cut_off(wide: tuple[Page, list[str]]) -> None:
+    tab, _ = wide
+    cut = """(blocks) => blocks
+        .filter((block) => block.offsetParent && block.scrollWidth > block.clientWidth + 1)
+        .map((block) => block.textContent.split("\\n").sort((a, b) => b.length - a.length)[0])"""
+    assert tab.locator("article .cell_input pre").evaluate_all(cut) == []
 
 
 def test_page_fits_a_narrow_screen(browser: Browser, address: str, page: str) -> None:
@@ -91,22 +103,6 @@ def test_open_code_is_short(site: Path, page: str) -> None:
     assert {start: length for start, length in lengths.items() if length > 16} == {}
 
 
-def test_figures_have_a_twin_for_each_scheme(browser: Browser, site: Path, address: str, page: str) -> None:
-    if not article(site, page).select(".cell_output figure"):
-        return
-    for scheme in ("light", "dark"):
-        with opened(browser, f"{address}/book/{page}.html", scheme=scheme) as (tab, _):
-            drawn = tab.locator(".cell_output figure").evaluate_all(
-                """(figures) => figures.map((figure) => [
-                    [...figure.querySelectorAll("img")].filter((img) => img.offsetParent).map((img) => img.className),
-                    getComputedStyle(figure.querySelector("figcaption")).display,
-                    [...figure.querySelectorAll("img")].every((img) => img.naturalWidth > 0),
-                ])"""
-            )
-            assert drawn == [[[f"only-{scheme}"], drawn[0][1], True]] * len(drawn)
-            assert drawn[0][1] != "none"
-
-
 def test_figures_have_captions(site: Path, page: str) -> None:
     content = article(site, page)
     bare = [str(f)[:120] for f in content.select("figure") if not f.select_one("figcaption .caption-text")]
@@ -156,14 +152,39 @@ def test_slider_works_offline(browser: Browser, site: Path, address: str) -> Non
         assert complaints == []
 
 
-def test_the_copy_button_copies_all_parts_of_a_cell(browser: Browser, site: Path, address: str, page: str) -> None:
+def test_the_copy_button_copies_all_parts_of_a_cell(wide: tuple[Page, list[str]], site: Path, page: str) -> None:
     cell = article(site, page).select_one(".cell_input.parts:has(> details):has(> div)")
     if cell is None:
         return
     code = "".join(pre.get_text() for pre in cell.select("pre"))
-    with opened(browser, f"{address}/book/{page}.html") as (tab, _):
-        tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        button = tab.locator(".cell_input.parts:has(> details):has(> div) + button.copybtn").first
-        button.dispatch_event("click")
-        copied = tab.evaluate("navigator.clipboard.readText()")
+    tab, _ = wide
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    button = tab.locator(".cell_input.parts:has(> details):has(> div) + button.copybtn").first
+    button.dispatch_event("click")
+    copied = tab.evaluate("navigator.clipboard.readText()")
     assert copied.split() == code.split()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_is_accessible_and_figures_have_a_twin(
+    wide: tuple[Page, list[str]], site: Path, page: str, scheme: str
+) -> None:
+    tab, complaints = wide
+    dressed(tab, scheme)
+    if article(site, page).select(".cell_output figure"):
+        drawn = tab.locator(".cell_output figure").evaluate_all(
+            """(figures) => figures.map((figure) => [
+                [...figure.querySelectorAll("img")]
+                    .filter((img) => img.offsetParent).map((img) => img.className.match(/only-[a-z]+/)?.[0]),
+                getComputedStyle(figure.querySelector("figcaption")).display,
+                [...figure.querySelectorAll("img")].every((img) => img.naturalWidth > 0),
+            ])"""
+        )
+        assert drawn == [[[f"only-{scheme}"], drawn[0][1], True]] * len(drawn)
+        assert drawn[0][1] != "none"
+    tab.evaluate("document.querySelectorAll('details').forEach((node) => (node.open = true))")
+    alike_once(tab)
+    # the scheme changes colours, and nothing else
+    rules = ["color-contrast", "link-in-text-block"] if scheme == "dark" else None
+    assert violations(tab, rules) == {}
+    assert complaints == []
