@@ -94,34 +94,30 @@ def dress(app: Sphinx, doctree: nodes.document) -> None:
         box += image
         if pixels[0, 0, 3] == 255:
             continue  # with a background: the theme frames it
-        cut = panels(pixels) if wide else []
-        dark = _saved(image, file, turn_around(pixels), "dark")
-        image["classes"] += ["only-light"]
-        box += dark
-        if cut:
-            box["classes"].append("cut")
-            for whole in (image, dark):
-                whole["classes"].append("whole")
-        for number, panel in enumerate(cut, 1):
-            for scheme, look in (("light", panel), ("dark", turn_around(panel))):
-                box += _saved(image, file, look, scheme, f"{number}-{scheme}", f"Panel {number}. {image['alt']}")
+        looks = {"light": pixels, "dark": turn_around(pixels)}
+        cut = {scheme: panels(look) if wide else [] for scheme, look in looks.items()}
+        kinds = ["whole"] if cut["light"] else []
+        box["classes"] += ["cut"] if kinds else []
+        plain = image.deepcopy()
+        image["classes"] += ["only-light", *kinds]
+        box += _saved(plain, file, looks["dark"], "dark", ["only-dark", *kinds])
+        for scheme, pieces in cut.items():
+            for number, panel in enumerate(pieces, 1):
+                piece = _saved(plain, file, panel, f"{number}-{scheme}", [f"only-{scheme}", "panel"])
+                piece["alt"] = f"Panel {number}. {image['alt']}"
+                box += piece
 
 
 def _saved(
-    image: nodes.image, file: Path, pixels: npt.NDArray[np.uint8], scheme: str, ending: str = "", alt: str = ""
+    image: nodes.image, file: Path, pixels: npt.NDArray[np.uint8], ending: str, classes: list[str]
 ) -> nodes.image:
-    """An image of these pixels for one scheme, written beside the one it is made of."""
-    made = file.with_name(f"{file.stem}-{ending or scheme}.png")
+    """The image with other pixels, which are written beside its file."""
+    made = file.with_name(f"{file.stem}-{ending}.png")
     Image.fromarray(pixels).save(made)
-    return nodes.image(
-        uri=f"{Path(image['uri']).with_name(made.name)}",
-        alt=alt or image.get("alt", ""),
-        classes=[
-            *(c for c in image["classes"] if not c.startswith(("only-", "whole"))),
-            f"only-{scheme}",
-            *(["panel"] if ending else []),
-        ],
-    )
+    copy = image.deepcopy()
+    copy["uri"] = f"{Path(image['uri']).with_name(made.name)}"
+    copy["classes"] += classes
+    return copy
 
 
 def register(app: Sphinx) -> None:

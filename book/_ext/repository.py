@@ -1,12 +1,14 @@
 """Where the repository lives, read from the one place that says it: pyproject.toml."""
 
 import tomllib
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BRANCH = "main"
 
 
+@cache
 def _url(name: str) -> str:
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
     return urls[name].rstrip("/")

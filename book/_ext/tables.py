@@ -1,10 +1,14 @@
-"""Tables that pandas wrote: columns of numbers are set to the right, with their headings, and text to the left."""
+"""Tables that pandas wrote: columns of numbers are set to the right, with their headings, and text to the left.
+
+Negative numbers get a true minus.
+"""
 
 import re
 from itertools import count
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from typography import with_minus
 
 NUMBER = re.compile(r"\s*[-+−]?(?:\d[\d ,.]*(?:e[-+]?\d+)?\s?%?|nan|inf)?\s*", re.I)
 _ROW = re.compile(r"<tr.*?</tr>", re.S)
@@ -30,7 +34,7 @@ def align(html: str) -> str:
         if "colspan" in row[0]:
             return row[0]
         columns = count(len(_CELL.findall(row[0])) - 1, -1)
-        return _CELL.sub(lambda cell: _as_number(cell) if next(columns) in numeric else cell[0], row[0])
+        return _CELL.sub(lambda cell: _as_number(cell) if next(columns) in numeric else cell[0], with_minus(row[0]))
 
     return _ROW.sub(mark, html)
 

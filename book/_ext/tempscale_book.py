@@ -20,6 +20,7 @@ import parallel_execution
 import quiet
 import reading_time
 import tables
+import typography
 from claims import ClaimsDirective, SummaryDirective
 from repository import address
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
@@ -76,6 +77,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     figures.register(app)
     quiet.register(app)
     tables.register(app)
+    typography.register(app)
     app.connect("build-finished", forget_failed_build)
     app.add_role("verified", VerifiedRole())
     app.add_directive("claims", ClaimsDirective)

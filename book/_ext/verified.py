@@ -5,6 +5,7 @@ the test's line. A test that does not exist is a warning, and so fails the build
 """
 
 import ast
+from functools import cache
 from pathlib import Path
 
 from docutils import nodes
@@ -23,8 +24,13 @@ def line_of(path: Path, test: str) -> int | None:
     """
     if not test.startswith("test_") or not path.is_file():
         return None
-    functions = (node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef))
-    return next((node.lineno for node in functions if node.name == test), None)
+    return _functions(path.read_text("utf-8")).get(test)
+
+
+@cache
+def _functions(code: str) -> dict[str, int]:
+    """The lines where the functions of a module begin, by their names."""
+    return {node.name: node.lineno for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
 
 
 class VerifiedRole(SphinxRole):

@@ -11,7 +11,7 @@ from tempscale.texts.docstrings import docstrings
 
 _PACKAGES = ("numpy", "scipy")
 _TEXTS = 100  # of at least 256 tokens: `diagnose` cuts them to 16, 32, ..., 256
-_PAIRS = 100
+_PAIRS = 300  # of 100, `advise` finds no gain for certain
 
 
 def samples(

@@ -30,6 +30,9 @@ class PerSide:
     Args:
         postprocessor: `Centring`, `Projection`, `AllButTheTop` or `Whitening`; it is not changed itself.
 
+    Raises:
+        TypeError: it is none of them.
+
     >>> from tempscale import Projection
     >>> queries, documents = np.array([[2.0, 1.0], [2.0, -1.0]]), np.array([[1.0, 2.0], [-1.0, 2.0]])
     >>> sides = PerSide(Projection()).fit(queries=queries, documents=documents)
@@ -44,6 +47,8 @@ class PerSide:
     fitted: dict[Side, Postprocessor]
 
     def __init__(self, postprocessor: Postprocessor) -> None:
+        if not isinstance(postprocessor, Postprocessor):
+            raise TypeError(f"no postprocessor: {postprocessor!r}; give one, such as Projection()")
         self.postprocessor = postprocessor
 
     def fit(self, *, queries: Any = None, documents: Any = None, texts: Any = None) -> Self:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import quiet
 import tables
+import typography
 from docutils import nodes
+from docutils.utils import new_document
 from matplotlib.colors import to_rgb
 
 from tempscale.notebook import glue
@@ -165,10 +167,72 @@ def test_columns_of_numbers_are_set_to_the_right() -> None:
         "<tr><th>a</th><td>-1.5e-05</td><td>STS12</td></tr><tr><th>b</th><td>NaN</td><td>3</td></tr>"
     )
     aligned = tables.align(html)
-    assert re.findall(r'<t. class="number">(.*?)<', aligned) == ["score", "-1.5e-05", "NaN"]
-    assert aligned.replace(' class="number"', "") == html
+    assert re.findall(r'<t. class="number">(.*?)<', aligned) == ["score", "−1.5e-05", "NaN"]
+    assert aligned.replace(' class="number"', "").replace("−", "-") == html
 
 
 def test_a_row_without_its_outer_index_is_aligned_like_the_others() -> None:
     html = "<tr><th>a</th><th>x</th><td>1</td></tr><tr><th>y</th><td>2</td></tr>"
     assert re.findall(r'class="number">(.)', tables.align(html)) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("-0.4 [-1, +2]", "−0.4 [−1, +2]"),
+        ("by -.5", "by −.5"),
+        ("1-2, nDCG-10, 2026-11-27, a -b", "1-2, nDCG-10, 2026-11-27, a -b"),
+    ],
+)
+def test_a_number_below_zero_has_a_minus(text: str, shown: str) -> None:
+    assert typography.with_minus(text) == shown
+
+
+def test_code_keeps_its_hyphens_and_a_formula_its_comma() -> None:
+    formula, other = nodes.math(text="x"), nodes.math(text="y")
+    code = nodes.literal(text="-1")
+    sentence = nodes.paragraph(
+        "", "", nodes.Text("Of -1 ("), formula, nodes.Text("), or "), code, other, nodes.Text(" -2.")
+    )
+    document = new_document("page")
+    document += sentence
+    typography.SmallType(document).run()
+    assert sentence.astext() == "Of −1 (x), or -1y −2."
+    assert formula.parent.astext() == "(x),"
+    assert "together" in formula.parent["classes"]
+    assert other.parent is sentence
+
+
+def painted(width: int, *boxes: tuple[int, int]) -> np.ndarray:
+    """A picture 100 pixels high, empty but for full columns from one number to another."""
+    pixels = np.zeros((100, width, 4), np.uint8)
+    for start, stop in boxes:
+        pixels[:, start:stop] = 255
+    return pixels
+
+
+def test_panels_are_cut_apart() -> None:
+    """Two panels, each with a scale of 30 pixels left of its axis: all ink is kept, and only the gap is left out."""
+    whole = painted(1000, (40, 480), (560, 990))
+    whole[40:60, 10:40] = whole[40:60, 530:560] = 255
+    left, right = figures.panels(whole)
+    np.testing.assert_array_equal(left, whole[:, :480])
+    np.testing.assert_array_equal(right, whole[:, 530:])
+
+
+def test_a_panel_gets_the_scale_that_it_shares() -> None:
+    whole = painted(1000, (40, 480), (520, 990))
+    whole[40:60, 10:40] = 255
+    left, right = figures.panels(whole)
+    np.testing.assert_array_equal(left, whole[:, :480])
+    np.testing.assert_array_equal(right, np.concatenate([whole[:, :40], whole[:, 520:]], axis=1))
+
+
+@pytest.mark.parametrize("boxes", [[(40, 990)], [(40, 200), (240, 990)], [(40, 480), (485, 990)]])
+def test_what_has_no_gap_in_the_middle_stays_whole(boxes: list[tuple[int, int]]) -> None:
+    assert figures.panels(painted(1000, *boxes)) == []
+
+
+def test_three_panels() -> None:
+    parts = figures.panels(painted(900, (0, 290), (310, 590), (610, 900)))
+    assert [part.shape[1] for part in parts] == [290, 280, 290]

@@ -1,6 +1,7 @@
 """Postprocessors per side, against plain NumPy: means, projections, whitening; halves; files."""
 
 import hashlib
+import re
 
 import numpy as np
 import pytest
@@ -121,3 +122,8 @@ def test_messages(tmp_path):
         CrossFitted(Projection(), {"query": (["a", "b"], x[:2])})
     with pytest.raises(ValueError, match="not fitted, so there is nothing to save"):
         PerSide(Centring()).save(tmp_path / "none.npz")
+
+
+def test_a_name_is_no_postprocessor():
+    with pytest.raises(TypeError, match=re.escape("no postprocessor: 'project'; give one, such as Projection()")):
+        PerSide("project")

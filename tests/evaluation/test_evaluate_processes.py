@@ -50,9 +50,9 @@ def _cache(tmp_path_factory, monkeypatch):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--kills", "3"],
-        ["--kills", "5", "--signals", "INT,TERM", "--seed", "1"],
-        ["--kills", "4", "--signals", "KILL,INT,TERM", "--processes", "2", "--seed", "2"],
+        ["--kills", "2"],
+        ["--kills", "2", "--signals", "INT,TERM", "--seed", "1"],
+        ["--kills", "3", "--signals", "KILL,INT,TERM", "--processes", "2", "--seed", "2"],
     ],
     ids=["killed", "interrupted", "of two"],
 )
