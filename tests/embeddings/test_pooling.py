@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tempscale import docstrings
 from tempscale.embeddings import collapse
 from tempscale.embeddings.controls import content_ids, embed_ids
 from tempscale.embeddings.geometry import mean_cosine
 from tempscale.embeddings.pooling import PieceModel, explain_collapse, fit_piece_model, pooling_cosine
+from tempscale.models import transformer_of
 
 
 def draw(texts, pieces, *, mean, topic, remainder, d=400, seed=0):
@@ -173,3 +175,20 @@ def test_no_share_of_nothing(minilm, texts, monkeypatch):
     total = explain_collapse(minilm, texts, piece_tokens=8, pieces=2, resamples=50).iloc[-1]
     assert (total.effect, total.change, total.change_low, total.change_high) == ("total", 0, 0, 0)
     assert np.isnan([total.share, total.share_low, total.share_high]).all()
+
+
+@torch.inference_mode()
+def test_copies_at_the_same_positions_do_not_count(minilm):
+    """A text repeated with its special tokens, every copy at the first one's positions, keeps its embedding."""
+    tokens = torch.tensor([minilm.tokenizer("Attention weighs tokens, and cannot count them.")["input_ids"]])
+    n = tokens.shape[1]
+
+    def embed(times, places):
+        states = transformer_of(minilm)(input_ids=tokens.repeat(1, times), position_ids=places[None])
+        return states.last_hidden_state.mean(1)
+
+    once = embed(1, torch.arange(n))
+    for times in (2, 7):
+        torch.testing.assert_close(embed(times, torch.arange(n).repeat(times)), once, rtol=0, atol=1e-5)
+        # at positions of their own, they do
+        assert (embed(times, torch.arange(n * times)) - once).abs().max() > 0.01
