@@ -170,15 +170,15 @@ class ClaimsDirective(_Ledger):
             "Verdict": f"{verdict}.",
             "How we read it": claim.reading,
             "What we found": claim.finding,
-            "Evidence": "; ".join(map(chapter_of, claim.chapters)) + ".",
-            "What would change our mind": claim.change_our_mind,
         }
         folded = {
+            "Evidence": "; ".join(map(chapter_of, claim.chapters)) + ".",
             "Source": f"{origin} {TAGS[claim.tag]}".strip(),
             "Tests": ", ".join(filter(None, map(self.test, claim.tests))),
             "Results": ", ".join(filter(None, map(self.result, claim.results))),
+            "What would change our mind": claim.change_our_mind,
         }
-        title = ", ".join(term if n == 0 else term.lower() for n, term in enumerate(term for term in folded if folded[term]))
+        title = "Evidence, and what would change our mind" if claim.change_our_mind else "Evidence"
         text = f"{claim.statement}\n\n{listed(shown)}\n\n```{{dropdown}} {title}\n{listed(folded)}\n```"
         return self.parsed(text, section)
 
