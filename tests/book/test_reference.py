@@ -14,9 +14,11 @@ def soup(site, page):
 
 
 def test_the_api_has_every_public_name_once(site):
-    names = Counter(entry["id"] for entry in soup(site, "api").select("dl.py > dt[id]"))
+    page = soup(site, "api")
+    names = Counter(entry["id"] for entry in page.select("dl.py > dt[id]"))
     assert set(names.values()) == {1}
     assert {name for name in names if name.count(".") == 1} == {f"tempscale.{name}" for name in tempscale.__all__}
+    assert "Alias for field" not in page.get_text()  # what Python says of a field that has no description
 
 
 def test_the_alphabet_of_the_glossary_leads_to_the_first_word_of_each_letter():
