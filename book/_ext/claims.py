@@ -1,7 +1,7 @@
 """The claims ledger: the claims of `book/claims.toml` as cards, with links that cannot go stale.
 
     ```{claims} length            the claims of one topic
-    ```{claims-summary}           how many claims have which verdict, and which
+    ```{claims-summary}           the verdict on each claim in a line
 
 A card is written as MyST, so a chapter's label, a section or a work of the bibliography that does not exist is a
 warning by the rules of the book; a test or a result file that does not exist is one by ours. Warnings fail the build.
@@ -22,6 +22,16 @@ logger = getLogger(__name__)
 
 LEDGER = ROOT / "book" / "claims.toml"
 VERDICTS = ("proved", "verified numerically", "holds under", "not supported here", "not testable here")
+# how a reader reads the two whose names in the file say more than was done, or go on in the condition
+WORDS = {"verified numerically": "measured", "holds under": "holds if ..."}
+TOPICS = {
+    "search": "For your own search",
+    "phenomenon": "The phenomenon",
+    "low-pass": "Low-pass filters",
+    "length": "Length",
+    "remedy": "The remedy",
+    "later": "Later work and criticism",
+}
 TAGS = {
     "E": "We read it in the source.",
     "2": "Second-hand: we know it from notes about the source.",
@@ -64,6 +74,10 @@ class Claim:
                 "a condition goes with 'holds under', and with it only",
             ),
             (
+                not f"{self.condition} ".startswith(("if ", "for ", "only ", " ")),
+                f"the condition continues 'holds', so it begins with if, for or only, not {self.condition[:12]!r}",
+            ),
+            (
                 self.verdict == "proved" and not (proofs and self.tests),
                 "'proved' needs a theorem of the book and a test",
             ),
@@ -76,6 +90,16 @@ class Claim:
     def label(self) -> str:
         """The claim's label and anchor on the page."""
         return f"claim-{self.id}"
+
+    @property
+    def kind(self) -> str:
+        """The class of its verdict, for the style sheet."""
+        return nodes.make_id(f"claim {self.verdict}")
+
+
+def words_of(verdict: str) -> str:
+    """The verdict as it is read where no condition follows."""
+    return WORDS.get(verdict, verdict)
 
 
 def load(path: Path = LEDGER) -> list[Claim]:
@@ -97,6 +121,11 @@ def chapter_of(label: str) -> str:
         return f"[]({page}.md#{section}) in {{doc}}`{page}`"
     role = ROLES.get(label.partition("-")[0], "doc")
     return f"{{{role}}}`{label}`"
+
+
+def listed(entries: dict[str, str]) -> str:
+    """The entries that say something, as a list of definitions."""
+    return "\n\n".join(f"{term}\n: {text}" for term, text in entries.items() if text)
 
 
 class _Ledger(SphinxDirective):
@@ -130,23 +159,27 @@ class ClaimsDirective(_Ledger):
 
     def card(self, claim: Claim) -> nodes.section:
         """The claim, with its verdict as a class for the style sheet."""
-        section = nodes.section(names=[claim.label], classes=["claim", nodes.make_id(f"claim {claim.verdict}")])
+        section = nodes.section(names=[claim.label], classes=["claim", claim.kind])
         section += nodes.title(text=claim.title)
         self.state.document.note_explicit_target(section)
         cited = ", ".join(f"{{cite:t}}`{key}`" for key in claim.source)
         origin = " ".join(part for part in (cited and f"{cited}.", claim.version and f"{claim.version}.") if part)
-        entries = {
-            "Verdict": f"**{claim.verdict}** {claim.condition}".strip() + ".",
-            "Source": f"{origin} {TAGS[claim.tag]}".strip(),
+        verdict = f"**holds** {claim.condition}" if claim.condition else f"**{words_of(claim.verdict)}**"
+        shown = {
+            "Verdict": f"{verdict}.",
             "How we read it": claim.reading,
             "What we found": claim.finding,
+        }
+        folded = {
             "Evidence": "; ".join(map(chapter_of, claim.chapters)) + ".",
+            "Source": f"{origin} {TAGS[claim.tag]}".strip(),
             "Tests": ", ".join(filter(None, map(self.test, claim.tests))),
             "Results": ", ".join(filter(None, map(self.result, claim.results))),
             "What would change our mind": claim.change_our_mind,
         }
-        listed = "\n\n".join(f"{term}\n: {text}" for term, text in entries.items() if text)
-        return self.parsed(f"{claim.statement}\n\n{listed}", section)
+        title = "Evidence, and what would change our mind" if claim.change_our_mind else "Evidence"
+        text = f"{claim.statement}\n\n{listed(shown)}\n\n```{{dropdown}} {title}\n{listed(folded)}\n```"
+        return self.parsed(text, section)
 
     def test(self, name: str) -> str:
         """The link to a test, or a warning that there is none."""
@@ -172,15 +205,17 @@ class SummaryDirective(_Ledger):
     """```{claims-summary}."""
 
     def run(self) -> list[nodes.Node]:
-        """A table of how many claims have each verdict, and a folded list of which."""
-        given = {verdict: [claim for claim in self.claims() if claim.verdict == verdict] for verdict in VERDICTS}
-        given = {name + " ..." * (name == "holds under"): found for name, found in given.items()}
-        rows = [f"| {verdict} | {len(found)} |" for verdict, found in given.items()]
-        lists = [
-            f"**{verdict}**: " + "; ".join(f"{{ref}}`{claim.title} <{claim.label}>`" for claim in found) + "."
-            for verdict, found in given.items()
-            if found
-        ]
-        table = "\n".join(["| Verdict | Claims |", "|---|---|", *rows])
-        folded = "\n\n".join(["```{dropdown} Which claims", *lists, "```"])
-        return self.parsed(f"{table}\n\n{folded}", nodes.Element()).children
+        """How many claims have each verdict, and a line for each claim: its verdict, and its name with the link."""
+        claims = self.claims()
+        given = [sum(claim.verdict == verdict for claim in claims) for verdict in VERDICTS]
+        counts = ", ".join(f"{count} *{words_of(verdict)}*" for count, verdict in zip(given, VERDICTS, strict=True))
+        overview = nodes.container(classes=["ledger"])
+        for topic, title in TOPICS.items():
+            found = [claim for claim in claims if claim.topic == topic]
+            if found:
+                lines = [
+                    f"- [{words_of(claim.verdict)}]{{.verdict .{claim.kind}}} {{ref}}`{claim.title} <{claim.label}>`"
+                    for claim in found
+                ]
+                self.parsed("\n".join([f"**{title}**", "", *lines]), overview)
+        return [*self.parsed(f"{len(claims)} claims: {counts}.", nodes.Element()).children, overview]

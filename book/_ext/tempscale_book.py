@@ -3,6 +3,7 @@
 Addresses, assets, the execution cache, roles, the claims ledger and its map; explorers, quiet cells, figures and tables.
 """
 
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import argument_map
 import bibliography_roles
 import execution_cache
+import execution_table
 import explorers
 import figures
 import late
@@ -48,6 +50,7 @@ def list_versions(app: Sphinx, config: Config) -> None:
     """Offer the versions that matter as the substitution `versions`."""
     lines = ["| package | version |", "|---|---|", f"| Python | {platform.python_version()} |"]
     lines += [f"| {name} | {version(name)} |" for name in REPORTED]
+    lines += [f"| processor | {platform.machine()}, {os.cpu_count()} cores |"]
     config.myst_substitutions = {**config.myst_substitutions, "versions": "\n".join(lines)}
 
 
@@ -73,6 +76,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # after every extension has added its own
     app.connect("html-page-context", local_assets.drop_remote_assets, priority=900)
     bibliography_roles.register(app)
+    execution_table.register(app)
     explorers.register(app)
     figures.register(app)
     quiet.register(app)

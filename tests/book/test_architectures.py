@@ -1,8 +1,9 @@
-"""The page of architectures: what it says about folding, and its summary."""
+"""The page of architectures: its table, what it says about folding, and its measurements."""
 
 import pandas as pd
 import pytest
 import transformers
+from repository import ROOT
 from support.agreement import FAMILIES, RESULTS, foldable, members, newest, summary
 from support.architectures import ARCHITECTURES, architecture
 
@@ -39,3 +40,20 @@ def test_the_summary_is_that_of_the_newest_table():
     pd.testing.assert_frame_equal(found, summary(newest()), check_exact=False, rtol=1e-6)
     # ten families can hold a temperature, as the chapter on decisions says
     assert (found.fold != "no").sum() == 10
+
+
+def test_the_page_names_every_family_and_what_it_can_hold():
+    page = (ROOT / "book" / "architectures.md").read_text("utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
+    assert [(names, held) for _, held, names, _ in rows[2:]] == [
+        *summary(newest())[["architectures", "fold"]].itertuples(index=False, name=None)
+    ]
+
+
+@pytest.mark.parametrize("file", TABLES, ids=lambda file: file.stem)
+def test_errors_are_those_of_rounding(file):
+    """Float32 has 24 bits, and sums over channels, tokens and three layers lose some of them."""
+    table = pd.read_csv(file)
+    assert table.error.max() < 3e-5
+    assert 5e-7 < table.error.median() < 1.5e-6
+    assert table.effect.min() > 0.09

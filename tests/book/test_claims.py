@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from references import Book
 from repository import ROOT
 from scipy import stats
@@ -27,13 +28,16 @@ def test_every_claim_has_its_own_id_and_stands_on_the_page():
     ids = [claim.id for claim in LEDGER]
     assert len(set(ids)) == len(ids)
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in ids)
-    assert {claim.topic for claim in LEDGER} == set(re.findall(r"```\{claims\} (\S+)", PAGE))
+    sections = re.findall(r"## (.+)\n\n```\{claims\} (\S+)", PAGE)
+    assert [(topic, title) for title, topic in sections] == list(claims.TOPICS.items())
+    assert list(dict.fromkeys(claim.topic for claim in LEDGER)) == list(claims.TOPICS)
     assert all(claim.statement and claim.reading and claim.finding and claim.title for claim in LEDGER)
 
 
 def test_every_verdict_is_explained_and_given():
-    explained = [line.removesuffix(" ...") for line in re.findall(r"^(.+)\n: ", PAGE, re.MULTILINE)]
-    assert explained == list(claims.VERDICTS)
+    explained = re.findall(r"^\[(.+)\]\{\.verdict \.(.+)\}\n: ", PAGE, re.MULTILINE)
+    kinds = ["claim-" + verdict.replace(" ", "-") for verdict in claims.VERDICTS]
+    assert explained == list(zip(map(claims.words_of, claims.VERDICTS), kinds, strict=True))
     assert {claim.verdict for claim in LEDGER} == set(claims.VERDICTS)
 
 
@@ -70,6 +74,19 @@ def test_a_verdict_agrees_with_what_the_chapters_computed(claim, site):
         assert {"<": operator.lt, ">": operator.gt}[sign](computed, float(number)), f"{check}: it is {computed}"
 
 
+def test_the_page_gives_every_claim_a_line_and_every_condition_a_sentence(site):
+    soup = BeautifulSoup((site / "book" / "claims.html").read_text("utf-8"), "html.parser")
+    lines = [
+        (item.select_one(".verdict").get_text(), item.a["href"].removeprefix("#claim-"))
+        for item in soup.select(".ledger li")
+    ]
+    assert lines == [(claims.words_of(claim.verdict).replace("...", "…"), claim.id) for claim in LEDGER]
+    for claim in LEDGER:
+        said = soup.select_one(f"#{claim.label} dd").get_text(" ", strip=True)
+        first = f"holds {claim.condition.partition(' ')[0]}" if claim.condition else claims.words_of(claim.verdict)
+        assert said.startswith(first)
+
+
 def test_a_temperature_widens_the_gap_of_filter_rates_in_mpnet():
     """Ratio of the rates at 256 and at 16 tokens, geometric means over heads, paired over the texts."""
     table = pd.read_csv(ROOT / "book" / "results" / "spectrum-mpnet.csv", comment="#")
@@ -87,6 +104,7 @@ def test_a_temperature_widens_the_gap_of_filter_rates_in_mpnet():
         ({"tag": "3"}, "claim 'lemma-1': the tag is '3': it must be one of"),
         ({"source": ()}, "a claim of others names its source"),
         ({"tag": "M"}, "a claim of others names its source, one of ours"),
+        ({"condition": "weak logits"}, "the condition continues 'holds', so it begins with if, for or only, not 'weak"),
         ({"chapters": ()}, "no chapter is named: a verdict needs evidence"),
         ({"condition": ""}, "a condition goes with 'holds under', and with it only"),
         ({"verdict": "verified numerically"}, "a condition goes with 'holds under', and with it only"),
@@ -104,7 +122,7 @@ def test_a_claim_that_says_more_than_it_shows_is_refused(change, message):
 CARD = """
 [[claim]]
 id = "toy"
-topic = "one"
+topic = "length"
 title = "A toy"
 statement = "One is one."
 source = ["{source}"]
@@ -145,7 +163,7 @@ A figure.
 ```{claims-summary}
 ```
 
-```{claims} one
+```{claims} length
 ```
 
 ```{bibliography}
@@ -153,9 +171,9 @@ A figure.
 """
 
 
-def toy_book(folder, topic="one", **wrong):
+def toy_book(folder, topic="length", **wrong):
     book = TinyBook(folder)
-    book.write("book/index.md", BOOK.replace("{claims} one", f"{{claims}} {topic}"))
+    book.write("book/index.md", BOOK.replace("{claims} length", f"{{claims}} {topic}"))
     book.write("book/claims.toml", CARD.format(**RIGHT | wrong))
     book.write("book/results/toy.csv", "a\n1\n")
     return book
@@ -167,7 +185,8 @@ def test_a_card_links_to_its_evidence(tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     html = (tmp_path / "_build" / "html" / "book" / "index.html").read_text("utf-8")
     assert '<section class="claim claim-verified-numerically" id="claim-toy">' in html
-    assert html.count('href="#claim-toy"') >= 3  # the reference, the table, the page's contents
+    assert html.count('href="#claim-toy"') >= 3  # the reference, the list of all claims, the page's contents
+    assert '<span class="verdict claim-verified-numerically">measured</span>' in html
     for link in ('href="#thm-toy"', 'href="#a-section"', 'href="#fig-toy"', "test_toy.py#L1", "book/results/toy.csv"):
         assert link in html, link
 
@@ -193,7 +212,7 @@ def test_every_broken_link_fails_the_build(tmp_path):
     ("wrong", "message"),
     [
         ({"verdict": "true"}, "claim 'toy': the verdict is 'true'"),
-        ({"topic": "two"}, "no claim has the topic 'two'"),
+        ({"topic": "remedy"}, "no claim has the topic 'remedy'"),
     ],
 )
 def test_a_wrong_ledger_fails_the_build(tmp_path, wrong, message):

@@ -1,0 +1,38 @@
+"""The pages to look things up in: no public name is missing, and the alphabet leads to the first word of each letter."""
+
+import re
+from collections import Counter
+
+from bs4 import BeautifulSoup
+from repository import ROOT
+
+import tempscale
+
+
+def soup(site, page):
+    return BeautifulSoup((site / "book" / f"{page}.html").read_text("utf-8"), "html.parser")
+
+
+def test_the_api_has_every_public_name_once(site):
+    page = soup(site, "api")
+    names = Counter(entry["id"] for entry in page.select("dl.py > dt[id]"))
+    assert set(names.values()) == {1}
+    assert {name for name in names if name.count(".") == 1} == {f"tempscale.{name}" for name in tempscale.__all__}
+    assert "Alias for field" not in page.get_text()  # what Python says of a field that has no description
+
+
+def test_the_alphabet_of_the_glossary_leads_to_the_first_word_of_each_letter():
+    page = (ROOT / "book" / "glossary.md").read_text("utf-8")
+    words = re.findall(r"^(\S.*)\n  \S", page.partition("```{glossary}")[2], re.MULTILINE)
+    assert [word.lower() for word in words] == sorted(word.lower() for word in words)
+    first = {}
+    for word in words:
+        first.setdefault(word[0].upper(), word)
+    assert re.findall(r"\{term\}`([A-Z]) <([^>]+)>`", page) == list(first.items())
+
+
+def test_the_status_page_lists_every_chapter_with_code(site):
+    chapters = sorted(path.stem for path in (ROOT / "book").glob("*.md") if "{code-cell}" in path.read_text("utf-8"))
+    rows = [row for row in soup(site, "status").select("table")[0].select("tbody tr") if row.a]
+    assert sorted(row.a["href"].removesuffix(".html") for row in rows) == chapters
+    assert {row.select("td")[3].get_text(strip=True) for row in rows} == {"ok"}
