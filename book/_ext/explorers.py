@@ -9,9 +9,9 @@
 
 Its files are `book/_static/explorers/NAME.js`, which draws into the figure's `.explorer-root`; `NAME.svg`, the picture
 for print, for notebooks and where no script runs; and, if there is one, `NAME.json`, the data, which stand in the page
-itself, so that it works from a folder too. `:preset:` says how it opens on this page; the script reads it from the
-figure's `data-preset`, and says which names and values it knows. `explorer_data.py` makes the last two. A file that is missing is a warning,
-and so fails the build.
+itself, so that it works from a folder too. `explorer_data.py` makes the last two. A file that is missing is a warning,
+and so fails the build. `:preset:` says how the explorer opens on this page: the script finds it in the figure's
+`data-preset`, and says which names and values it knows.
 """
 
 import json
@@ -45,7 +45,7 @@ class ExplorerDirective(SphinxDirective):
 
     required_arguments = 1
     has_content = True
-    option_spec = {name: directives.unchanged_required for name in ("name", "alt", "preset")}  # noqa: RUF012
+    option_spec = dict.fromkeys(("name", "alt", "preset"), directives.unchanged_required)
 
     def run(self) -> list[nodes.Node]:
         """Return the figure, or nothing, and a warning, if one of its files is missing."""
@@ -58,7 +58,9 @@ class ExplorerDirective(SphinxDirective):
             raise self.error(f"explorer {name!r} has no :alt:, which says what its static picture shows")
         pairs = [pair.strip() for pair in self.options.get("preset", "").split(",") if pair.strip()]
         if wrong := [pair for pair in pairs if not PAIR.fullmatch(pair)]:
-            raise self.error(f"explorer {name!r} has the preset {wrong[0]!r}: write name=value, with commas between them")
+            raise self.error(
+                f"explorer {name!r} has the preset {wrong[0]!r}: write name=value, with commas between them"
+            )
         figure = explorer("", explorer=name, alt=self.options["alt"], data=self._data(name), classes=["explorer"])
         figure["preset"] = ",".join(pairs)
         self.set_source_info(figure)
