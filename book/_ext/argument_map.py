@@ -254,7 +254,7 @@ class Writer:
         kind = self.kind(arrow)
         lines = wrapped(self.words(arrow), LINE_WORDS) if anchor == "middle" else [self.words(arrow)]
         spans = "".join(
-            f'<tspan x="{x:g}" y="{y - 14 * (len(lines) - 1 - row):g}">{escape(text)} </tspan>'
+            f'<tspan x="{x:g}" y="{y - 14 * (len(lines) - 1 - row):g}">{escape(text)}</tspan>'
             for row, text in enumerate(lines)
         )
         return (

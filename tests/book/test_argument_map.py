@@ -24,8 +24,8 @@ def said(link):
     """The verdict's class, the words, the card, and what a screen reader says."""
     kind = link.get("class") or link.parent["class"]
     (verdict,) = [name for name in kind if name.startswith("claim-")]
-    words = link.select_one("text") or link
-    return verdict, " ".join(words.get_text().split()), link["href"], link["aria-label"]
+    words = " ".join(line.get_text() for line in link.select("tspan") or [link])
+    return verdict, words, link["href"], link["aria-label"]
 
 
 def test_every_arrow_is_a_claim_of_the_ledger():

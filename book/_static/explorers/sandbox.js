@@ -362,7 +362,7 @@
         <svg data-drawing="frequency" viewBox="0 0 320 300" role="img"></svg>
         <p class="hint">Framed: what goes into frequency 0, the mean. Column 0 stays empty below it.</p>
       </div>
-      <div>
+      <div data-part="signal">
         <div class="explorer-controls">${choice(id, "signal", "A signal <i>x</i> along the tokens", Object.entries(SIGNALS))}</div>
         <p class="title" style="margin-top: .75rem" data-words="signal">After <i>t</i> steps: <i>A<sup>t</sup>x</i></p>
         <svg data-drawing="signal" viewBox="0 0 320 186" role="img"></svg>
@@ -395,6 +395,9 @@
       find("drawing", "signal").after(find("words", "decay"));
       find("words", "signal").innerHTML = "After <i>t</i> = 0 or 1 step: <i>x</i> or <i>Ax</i>";
       find("part", "decay").hidden = true;
+      const signals = find("part", "signal");
+      signals.previousElementSibling.append(...signals.children); // side by side with the matrix
+      signals.hidden = true;
       find("button", "play").hidden = true;
       input("t").max = 1;
     }
