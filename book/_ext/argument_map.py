@@ -1,13 +1,15 @@
 """The map of the argument: `{argument-map}` draws the table `map` of `book/claims.toml`.
 
-A place is a box that links to its page. An arrow is a claim: it has the colour and the words of the claim's verdict, and
-links to its card. Places stand below each other; those that are `beside` another stand at its right. On a narrow screen
-a list stands in for the drawing. What is not in the ledger or has no page is a warning, and so fails the build.
+A place is a box that links to its page. An arrow is a claim: it has the colour and the words of the claim's verdict, the
+arrow's own in place of a long condition, and links to its card. Places stand below each other; those that are `beside`
+another stand at its right. On a narrow screen a list stands in for the drawing. What is not in the ledger or has no page
+is a warning, and so fails the build.
 """
 
 import tomllib
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 from claims import LEDGER, VERDICTS, Claim, load
@@ -21,8 +23,9 @@ logger = getLogger(__name__)
 
 WIDTH, BOX, SIDE, LEFT = 700, 220, 186, 160  # of the drawing, of a box, of one at the side, and left of the boxes
 HEIGHT, GAP = 44, 38  # of a box, and between two
-LINE = 32  # characters that fit into a line of a box; at the side fewer
+LINE = 30  # characters that fit into a line of a box; at the side fewer
 LINE_SIDE = 27
+LINE_WORDS = 20  # of an arrow from the side
 EDGE = 2
 
 
@@ -43,6 +46,7 @@ class Arrow:
     claim: str
     start: str
     end: str
+    condition: str = ""  # in a few words, with "holds under" only
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def layout(drawn: Map) -> dict[str, Rectangle]:
 
 
 def path(start: Rectangle, end: Rectangle, neighbours: bool) -> tuple[str, float, float, str]:
-    """The line of an arrow, and where its words stand: x, y and the anchor."""
+    """The line of an arrow, and where its words (or the last line of them) stand: x, y and the anchor."""
     if start.x != end.x:  # from the side, leftwards
         x, y = end.x + end.width, start.middle[1]
         return f"M{start.x:g},{y:g} H{x + 2:g}", (start.x + x) / 2, y - 7, "middle"
@@ -131,9 +135,9 @@ def wrapped(text: str, length: int) -> list[str]:
     return [text[:at], text[at + 1 :]]
 
 
-def words_of(verdict: str) -> str:
-    """The verdict as the page of claims writes it where its condition is not given."""
-    return verdict + " ..." * (verdict == "holds under")
+def words_of(verdict: str, condition: str = "") -> str:
+    """The verdict on an arrow. None of the map's claims is a theorem, so what was verified was measured."""
+    return {"holds under": f"holds {condition}", "verified numerically": "measured"}.get(verdict, verdict)
 
 
 class ArgumentMap(nodes.General, nodes.Element):
@@ -153,6 +157,9 @@ class ArgumentMapDirective(SphinxDirective):
         for arrow in drawn.arrows:
             if arrow.claim not in claims:
                 message = "the map's arrow %r is no claim: write it, or correct its id"
+                logger.warning(message, arrow.claim, location=self.get_location())
+            elif (claims[arrow.claim].verdict == "holds under") != bool(arrow.condition):
+                message = "the map's arrow %r must have a few words for its condition, and only with 'holds under'"
                 logger.warning(message, arrow.claim, location=self.get_location())
         folder = self.env.docname.rpartition("/")[0]
         for place in drawn.places:
@@ -189,7 +196,11 @@ class Writer:
     def meaning(self, arrow: Arrow) -> str:
         """What a screen reader says of an arrow."""
         claim = self.claims[arrow.claim]
-        return f"{claim.title}: {words_of(claim.verdict)}"
+        return f"{claim.title}: {self.words(arrow)}"
+
+    def words(self, arrow: Arrow) -> str:
+        """What stands at an arrow."""
+        return words_of(self.claims[arrow.claim].verdict, arrow.condition)
 
     def kind(self, arrow: Arrow) -> str:
         """The class of an arrow's verdict, as that of its card."""
@@ -241,28 +252,34 @@ class Writer:
         ) == 1
         line, x, y, anchor = path(boxes[arrow.start], boxes[arrow.end], neighbours)
         kind = self.kind(arrow)
+        lines = wrapped(self.words(arrow), LINE_WORDS) if anchor == "middle" else [self.words(arrow)]
+        spans = "".join(
+            f'<tspan x="{x:g}" y="{y - 14 * (len(lines) - 1 - row):g}">{escape(text)}</tspan>'
+            for row, text in enumerate(lines)
+        )
         return (
             f'<a class="arrow {kind}" href="{self.claim_link(arrow)}" aria-label="{escape(self.meaning(arrow))}">'
             f'<title>{escape(self.meaning(arrow))}</title><path d="{line}" marker-end="url(#head-{kind})"/>'
-            f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{words_of(self.claims[arrow.claim].verdict)}</text></a>'
+            f'<text text-anchor="{anchor}">{spans}</text></a>'
         )
 
     def steps(self) -> str:
-        """The same as a list: each place, and below it the arrows that leave it. Those at the side come last."""
+        """The same as a list: each place, and below it the arrows that leave it, the one to the next place last.
+
+        Places at the side come last.
+        """
         chain = [place.id for place in self.map.places if not place.beside]
         parts = ["<ul>"]
         for place in sorted(self.map.places, key=lambda place: bool(place.beside)):
             link = f'<a class="place" href="{self.page_link(place)}">{escape(place.text)}</a>'
             parts.append(f"<li>{link}<ul>")
-            for arrow in self.map.arrows:
-                if arrow.start != place.id:
-                    continue
-                following = chain[chain.index(place.id) + 1 :] if place.id in chain else []
-                end = "↓" if arrow.end in following[:1] else f"→ {escape(self.map.place(arrow.end).text)}:"
-                verdict = words_of(self.claims[arrow.claim].verdict)
+            following = dict(pairwise(chain)).get(place.id)
+            leaving = [arrow for arrow in self.map.arrows if arrow.start == place.id]
+            for arrow in sorted(leaving, key=lambda arrow: arrow.end == following):
+                end = "↓" if arrow.end == following else f"→ {escape(self.map.place(arrow.end).text)}:"
                 parts.append(
                     f'<li class="{self.kind(arrow)}">{end} <a href="{self.claim_link(arrow)}" '
-                    f'aria-label="{escape(self.meaning(arrow))}">{verdict}</a></li>'
+                    f'aria-label="{escape(self.meaning(arrow))}">{escape(self.words(arrow))}</a></li>'
                 )
             parts.append("</ul></li>")
         return "\n".join([*parts, "</ul>"])

@@ -13,6 +13,7 @@ from scipy.special import softmax
 from tempscale import filter_rate, frequency_matrix
 from tempscale.plots import style
 
+BOOK = Path(__file__).resolve().parents[1]
 TOKENS = 8
 row, column = np.indices((TOKENS, TOKENS))
 # The sandbox's starting points of the same names.

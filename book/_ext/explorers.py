@@ -3,16 +3,19 @@
     ```{explorer} NAME
     :name: fig-label
     :alt: What the static picture shows.
+    :preset: start=local, n=8
     The caption.
     ```
 
 Its files are `book/_static/explorers/NAME.js`, which draws into the figure's `.explorer-root`; `NAME.svg`, the picture
 for print, for notebooks and where no script runs; and, if there is one, `NAME.json`, the data, which stand in the page
 itself, so that it works from a folder too. `explorer_data.py` makes the last two. A file that is missing is a warning,
-and so fails the build.
+and so fails the build. `:preset:` says how the explorer opens on this page: the script finds it in the figure's
+`data-preset`, and says which names and values it knows.
 """
 
 import json
+import re
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -30,10 +33,11 @@ logger = getLogger(__name__)
 
 STATIC = "explorers"
 FOLDER = ROOT / "book" / "_static" / STATIC
+PAIR = re.compile(r"\w+=\S+")
 
 
 class explorer(nodes.figure):  # noqa: N801 (docutils calls a node's visitor by the name of its class)
-    """A figure that is live: its caption, and the attributes `explorer` (the name), `alt` and `data`."""
+    """A figure that is live: its caption, and the attributes `explorer` (the name), `alt`, `data` and `preset`."""
 
 
 class ExplorerDirective(SphinxDirective):
@@ -41,7 +45,7 @@ class ExplorerDirective(SphinxDirective):
 
     required_arguments = 1
     has_content = True
-    option_spec = {"name": directives.unchanged_required, "alt": directives.unchanged_required}  # noqa: RUF012
+    option_spec = dict.fromkeys(("name", "alt", "preset"), directives.unchanged_required)
 
     def run(self) -> list[nodes.Node]:
         """Return the figure, or nothing, and a warning, if one of its files is missing."""
@@ -52,7 +56,13 @@ class ExplorerDirective(SphinxDirective):
             return []
         if "alt" not in self.options:
             raise self.error(f"explorer {name!r} has no :alt:, which says what its static picture shows")
+        pairs = [pair.strip() for pair in self.options.get("preset", "").split(",") if pair.strip()]
+        if wrong := [pair for pair in pairs if not PAIR.fullmatch(pair)]:
+            raise self.error(
+                f"explorer {name!r} has the preset {wrong[0]!r}: write name=value, with commas between them"
+            )
         figure = explorer("", explorer=name, alt=self.options["alt"], data=self._data(name), classes=["explorer"])
+        figure["preset"] = ",".join(pairs)
         self.set_source_info(figure)
         figure += self._caption(name)
         self.add_name(figure)
@@ -80,7 +90,8 @@ def visit(self: HTML5Translator, node: explorer) -> None:
     page = self.builder.get_target_uri(self.builder.current_docname)
     picture = relative_uri(page, f"_static/{STATIC}/{name}.svg")
     still = f'<img class="explorer-still" src="{picture}" alt="{escape(node["alt"])}">'
-    self.body.append(self.starttag(node, "figure", **{"data-explorer": name}))
+    attributes = {"data-explorer": name} | ({"data-preset": node["preset"]} if node["preset"] else {})
+    self.body.append(self.starttag(node, "figure", **attributes))
     self.body.append('<div class="explorer-root"></div>\n')
     if node["data"]:
         data = node["data"].replace("<", r"\u003c")  # no text of the data can end the script

@@ -24,8 +24,8 @@ def said(link):
     """The verdict's class, the words, the card, and what a screen reader says."""
     kind = link.get("class") or link.parent["class"]
     (verdict,) = [name for name in kind if name.startswith("claim-")]
-    words = link.select_one("text") or link
-    return verdict, words.get_text().strip(), link["href"], link["aria-label"]
+    words = " ".join(line.get_text() for line in link.select("tspan") or [link])
+    return verdict, words, link["href"], link["aria-label"]
 
 
 def test_every_arrow_is_a_claim_of_the_ledger():
@@ -47,7 +47,9 @@ def test_the_page_says_what_the_ledger_says(drawn):
     expected = set()
     for arrow in MAP.arrows:
         claim = LEDGER[arrow.claim]
-        words = "holds under ..." if claim.verdict == "holds under" else claim.verdict
+        words = {"holds under": f"holds {arrow.condition}", "verified numerically": "measured"}.get(
+            claim.verdict, claim.verdict
+        )
         kind = "claim-" + claim.verdict.replace(" ", "-")
         expected.add((kind, words, f"claims.html#claim-{claim.id}", f"{claim.title}: {words}"))
     assert {said(link) for link in drawn.select("svg a.arrow")} == expected
@@ -106,7 +108,7 @@ places = [
     {{ id = "one", text = "One", page = "index" }},
     {{ id = "two", text = "Two", page = "{page}" }},
 ]
-arrows = [["{claim}", "one", "{end}"]]
+arrows = [["{claim}", "one", "{end}", "{words}"]]
 
 [[claim]]
 id = "toy"
@@ -121,10 +123,10 @@ chapters = ["index"]
 """
 
 
-def build(folder, page="index", claim="toy", end="two"):
+def build(folder, page="index", claim="toy", end="two", words=""):
     book = TinyBook(folder)
     book.write("book/index.md", "# A page\n\n```{argument-map}\n```\n\n## Claims\n\n```{claims} one\n```\n")
-    book.write("book/claims.toml", LEDGER_FILE.format(page=page, claim=claim, end=end))
+    book.write("book/claims.toml", LEDGER_FILE.format(page=page, claim=claim, end=end, words=words))
     return book.build()
 
 
@@ -133,6 +135,17 @@ def test_an_arrow_that_is_no_claim_and_a_place_without_a_page_fail_the_build(tmp
     assert result.returncode != 0
     assert "the map's arrow 'nobody' is no claim: write it, or correct its id" in result.stderr
     assert "the map's place 'two' has no page 'no': correct it" in result.stderr
+
+
+def test_a_condition_without_its_verdict_fails_the_build(tmp_path):
+    result = build(tmp_path, words="on Mondays")
+    assert result.returncode != 0
+    assert "the map's arrow 'toy' must have a few words for its condition, and only with 'holds under'" in result.stderr
+
+
+def test_the_list_ends_with_the_arrow_to_the_next_place(drawn):
+    for steps in drawn.select("ul ul"):
+        assert [item.get_text().startswith("↓") for item in steps.select("li")][:-1].count(True) == 0
 
 
 def test_a_whole_map_builds(tmp_path):

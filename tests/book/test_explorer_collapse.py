@@ -158,6 +158,8 @@ def explorer(request: pytest.FixtureRequest, browser: Browser, site: Path, addre
 
 def press(explorer: Locator, **chosen: str) -> None:
     """Choose by the keyboard alone."""
+    if not explorer.get_by_role("group", name="Temperature").is_visible():
+        explorer.locator("summary").press("Enter")
     for group, name in chosen.items():
         button = explorer.get_by_role("group", name=group).get_by_role("button", name=name, exact=True)
         button.focus()
@@ -191,6 +193,34 @@ def test_the_page_shows_the_packages_own_numbers(explorer: Locator, package: Reg
         # the map shows up to 101 degrees, and 104 at its border, which is 220 from the centre
         expected = [min(package.angle(setting, text), 101) for text in range(N)]
         assert np.hypot(*places.T) * 104 / 220 == pytest.approx(expected, abs=0.1)
+
+
+def test_remedies_are_folded_where_the_page_asks_for_it(browser: Browser, site: Path, address: str) -> None:
+    for page, folded in (("index", False), ("phenomenon", True)):
+        with opened(browser, f"{address}/book/{page}.html") as (tab, _):
+            shown = tab.locator("figure[data-explorer=collapse]").get_by_role("group", name="Temperature").is_visible()
+            assert shown != folded
+
+
+def test_what_the_captions_promise() -> None:
+    def course(reading: str, lengths: list[int] = DATA["lengths"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Median angle, mean cosine and accuracy by length."""
+        settings = [(reading, 1.0, length) for length in lengths]
+        angles = [np.median(stored("angle", "<u2", setting)) for setting in settings]
+        at = [setting_number(*setting) for setting in settings]
+        return np.array(angles), *(np.array([DATA[key][k][0] for k in at]) for key in ("cosine", "accuracy"))
+
+    angle, cosine, accuracy = course("whole")
+    assert (np.diff(angle) < 0).all()
+    assert (np.diff(accuracy[:4]) > 0).all()  # up to 128 tokens
+    assert np.ptp(accuracy[3:]) < 0.02
+    _, without, found = course("projected")
+    assert np.abs(without).max() < 0.01
+    assert np.abs(found - accuracy).max() < 0.04
+    _, pieces, fewer = course("pieces", [256, 512])
+    assert (fewer < accuracy[4:]).all()
+    assert pieces[0] > cosine[4]
+    assert pieces[1] < cosine[5]
 
 
 def test_a_text_is_followed_by_the_keyboard_and_by_pointing(explorer: Locator) -> None:

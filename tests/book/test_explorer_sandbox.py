@@ -1,5 +1,6 @@
 """The attention sandbox: its numbers are NumPy's, its keys and colours are the reader's."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -255,6 +256,49 @@ def test_picture_shows_the_same_starting_points(tmp_path: Path) -> None:
     assert explorer_sandbox.dobrushin(causal) == pytest.approx(7 / 8)
     explorer_sandbox.build(tmp_path)
     assert (tmp_path / "sandbox.svg").read_text("utf-8").startswith("<?xml")
+
+
+def on_pages() -> dict[str, str]:
+    """How the sandbox opens, by the chapter that has it."""
+    block = re.compile(r"```\{explorer\} sandbox\n(?::.*\n)*?:preset: (.*)\n")
+    texts = {path.stem: path.read_text("utf-8") for path in explorer_sandbox.BOOK.glob("*.md")}
+    return {name: found[1] for name, text in texts.items() if (found := block.search(text))}
+
+
+@pytest.mark.parametrize("chapter", on_pages())
+def test_it_opens_as_a_page_asks(browser: Browser, tmp_path: Path, chapter: str) -> None:
+    preset = on_pages()[chapter].replace(" ", "")
+    with explorer_page(browser, "sandbox", tmp_path, preset=preset) as (tab, complaints):
+        for pair in preset.split(","):
+            name, value = pair.split("=")
+            if name == "view":
+                assert value == "step"
+            else:
+                control = tab.locator(f"[data-input={name.replace('start', 'preset')}]")
+                assert control.input_value() == value
+        assert complaints == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_one_step_alone(browser: Browser, tmp_path: Path, width: int) -> None:
+    """The brief view shows the rate and one step, and nothing of what many steps do."""
+    with explorer_page(browser, "sandbox", tmp_path, width=width, preset="start=hubs,view=step") as (tab, complaints):
+        attention = square(tab, "weight")
+        after = bars(tab)
+        move(tab, "t", 0)
+        np.testing.assert_allclose(attention @ bars(tab), after, atol=1e-12)
+        assert number(tab, "rate") == pytest.approx(filter_rate(attention))
+        move(tab, "t", 12)
+        np.testing.assert_allclose(bars(tab), after, atol=1e-12)
+        gain = float(tab.locator("[data-words=decay]").get_attribute("data-gain"))
+        assert gain == pytest.approx(filter_rate(attention))
+        for many in ("[data-drawing=decay]", "[data-button=play]", "[data-number=second]", "[data-number=dobrushin]"):
+            assert not tab.locator(many).is_visible()
+        start(tab, "Local window")
+        assert not re.search("Repeated|DC", tab.locator(".explorer-root").inner_text().replace("(DC)", ""))
+        assert violations(tab) == {}
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert complaints == []
 
 
 def rates_over(tab: Page, name: str, values: range) -> list[float]:

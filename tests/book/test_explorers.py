@@ -18,7 +18,7 @@ PAGE = """# A page
 Dots with $x$, and `code`.
 ```
 """
-OPTIONS = ":alt: Dots & <lines>.\n"
+OPTIONS = ":alt: Dots & <lines>.\n:preset: start=one, n=8\n"
 
 
 class Demo(TinyBook):
@@ -56,6 +56,7 @@ def test_the_directive_makes_a_numbered_figure_with_root_data_and_picture(demo: 
     page = demo.html("index")
     (figure,) = page.select("figure")
     assert (figure["id"], figure["data-explorer"]) == ("fig-demo", "demo")
+    assert figure["data-preset"] == "start=one,n=8"
     assert "explorer" in figure["class"]
     assert figure.select_one(".explorer-root").contents == []
     (data,) = figure.select("script")
@@ -97,6 +98,7 @@ def test_a_missing_file_fails_the_build(demo: Demo, missing: str) -> None:
     ("options", "message"),
     [
         ("", "explorer 'demo' has no :alt:"),
+        (":alt: Dots.\n:preset: start\n", "explorer 'demo' has the preset 'start': write name=value"),
         (f"{OPTIONS}\nTwo.\n", "the caption of explorer 'demo' must be one paragraph"),
     ],
 )

@@ -43,7 +43,7 @@ PAGE = """<!doctype html>
 <script defer src="{folder}/{name}.js"></script>
 <main>
   <h1>An explorer</h1>
-  <figure class="explorer" id="fig-{name}" data-explorer="{name}">
+  <figure class="explorer" id="fig-{name}" data-explorer="{name}" data-preset="{preset}">
     <div class="explorer-root"></div>{data}
     <figcaption>A caption.</figcaption>
   </figure>
@@ -55,7 +55,14 @@ WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "preload": Fals
 
 @contextmanager
 def explorer_page(
-    browser: Browser, name: str, folder: Path, *, width: int = 1280, scheme: str = "light", **context: str
+    browser: Browser,
+    name: str,
+    folder: Path,
+    *,
+    width: int = 1280,
+    scheme: str = "light",
+    preset: str = "",
+    **context: str,
 ) -> Iterator[tuple[Page, list[str]]]:
     """The page, written to a folder, and a list of what the browser complained about or asked for besides its files."""
     variables = " ".join(f"--pst-color-{key}: {value};" for key, value in COLOURS[scheme].items())
@@ -64,9 +71,8 @@ def explorer_page(
         f'<script type="application/json">{json.dumps(json.loads(own.read_text()))}</script>' if own.is_file() else ""
     )
     file = folder / "page.html"
-    file.write_text(
-        PAGE.format(scheme=scheme, folder=FOLDER.as_uri(), variables=variables, name=name, data=data), "utf-8"
-    )
+    page = PAGE.format(scheme=scheme, folder=FOLDER.as_uri(), variables=variables, name=name, data=data, preset=preset)
+    file.write_text(page, "utf-8")
     expected = {file.as_uri(), *(f"{FOLDER.as_uri()}/{part}" for part in (f"{name}.js", "explorers.css"))}
     with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **context) as opened:
         tab, complaints = opened.new_page(), []

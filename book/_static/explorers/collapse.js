@@ -8,7 +8,7 @@
   const BASE = { reading: "whole", temperature: 1 };
   const WORDS = { whole: "whole", pieces: "in pieces", projected: "whole, mean direction removed" };
   const scale = SIZE / 2 / REACH;
-    let serial = 0;
+  let serial = 0;
 
   function make(tag, attributes = {}, ...children) {
     const node = document.createElement(tag);
@@ -81,6 +81,17 @@
       ["pieces", "in pieces"],
       ["projected", "mean removed"],
     ];
+    const remedies = make(
+      "details",
+      figure.dataset.preset === "remedies=closed" ? {} : { open: "" },
+      make("summary", {}, "Remedies"),
+      make(
+        "div",
+        { class: "explorer-controls" },
+        group("Each text is embedded", "reading", readings),
+        group("Temperature", "temperature", data.temperatures.map((t) => [t, t.toFixed(1)])),
+      ),
+    );
     root.append(
       make(
         "div",
@@ -91,8 +102,7 @@
           make("label", { for: `${id}-length` }, "Tokens that the model reads of each text: ", shown),
           make("div", { class: "collapse-slide" }, play, make("div", {}, slider, ticks)),
         ),
-        group("Each text is embedded", "reading", readings),
-        group("Temperature", "temperature", data.temperatures.map((t) => [t, t.toFixed(1)])),
+        remedies,
       ),
     );
 

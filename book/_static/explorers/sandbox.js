@@ -1,4 +1,5 @@
 // The attention sandbox: an editable matrix of logits, and live what its softmax does to the differences between tokens.
+// A preset names a starting point, start=local, and values of other inputs, n=8; view=step leaves out all but one step.
 (function () {
   "use strict";
   const NAME = "sandbox";
@@ -166,7 +167,7 @@
             ? "One step leaves some difference as large as it was."
             : `One step leaves at most ${percent(rate)} of any difference between tokens.`;
     const run =
-      rate < 0.0005
+      second === null || rate < 0.0005
         ? ""
         : second < 0.0005
           ? " Repeated, it leaves nothing."
@@ -361,14 +362,14 @@
         <svg data-drawing="frequency" viewBox="0 0 320 300" role="img"></svg>
         <p class="hint">Framed: what goes into frequency 0, the mean. Column 0 stays empty below it.</p>
       </div>
-      <div>
+      <div data-part="signal">
         <div class="explorer-controls">${choice(id, "signal", "A signal <i>x</i> along the tokens", Object.entries(SIGNALS))}</div>
-        <p class="title" style="margin-top: .75rem">After <i>t</i> steps: <i>A<sup>t</sup>x</i></p>
+        <p class="title" style="margin-top: .75rem" data-words="signal">After <i>t</i> steps: <i>A<sup>t</sup>x</i></p>
         <svg data-drawing="signal" viewBox="0 0 320 186" role="img"></svg>
         <div class="explorer-controls time">${slider(id, "t", "steps <i>t</i>", 0, STEPS, 1, 1)}
           <button type="button" class="play" data-button="play">Play</button></div>
       </div>
-      <div>
+      <div data-part="decay">
         <p class="title">What is left of the differences between tokens</p>
         <svg data-drawing="decay" viewBox="0 0 320 186" role="img"></svg>
         <p class="hint key">${key("gain", "this signal")}${key("bound", "σ<sub>a</sub><sup>t</sup>, the bound")}${key("limit", "|λ<sub>2</sub>|<sup>t</sup>")}</p>
@@ -384,6 +385,22 @@
     const input = (name) => find("input", name);
     const number = (name) => Number(input(name).value);
     const grid = root.querySelector("[role=grid]");
+    const preset = new Map((figure.dataset.preset || "").split(",").map((pair) => pair.split("=")));
+    const brief = preset.get("view") === "step";
+    for (const [name, value] of preset) {
+      if (find("input", name === "start" ? "preset" : name)) input(name === "start" ? "preset" : name).value = value;
+    }
+    if (brief) {
+      ["second", "dobrushin"].forEach((name) => find("number", name).parentElement.remove());
+      find("drawing", "signal").after(find("words", "decay"));
+      find("words", "signal").innerHTML = "After <i>t</i> = 0 or 1 step: <i>x</i> or <i>Ax</i>";
+      find("part", "decay").hidden = true;
+      const signals = find("part", "signal");
+      signals.previousElementSibling.append(...signals.children); // side by side with the matrix
+      signals.hidden = true;
+      find("button", "play").hidden = true;
+      input("t").max = 1;
+    }
 
     let n = 0; // of the cells that are there
     let seed = 1;
@@ -499,6 +516,7 @@
 
       const end = Math.max(1.25, Math.sqrt(n / 2)); // no rate of hard attention of n tokens is larger than sqrt(n/2)
       for (const [name, value] of Object.entries(numbers)) {
+        if (!find("number", name)) continue;
         find("number", name).textContent = value.toFixed(2);
         find("number", name).dataset.value = value;
         const [bar, one] = find("meter", name).children;
@@ -506,7 +524,7 @@
         bar.className = value > 1.0005 ? "above" : "";
         one.style.left = `calc(${100 / end}% - 1px)`;
       }
-      root.querySelector(".verdict").textContent = verdict(rate.value, second);
+      root.querySelector(".verdict").textContent = verdict(rate.value, brief ? null : second);
 
       const draw = (name, inside, words) => {
         find("drawing", name).innerHTML = inside;
@@ -527,7 +545,9 @@
       draw("decay", decayDrawing(gains, rate.value, second, t), `Line on a logarithmic axis. After ${t} steps: ${gains[t].toPrecision(3)}.`);
       const ratio = dc > 1e-12 ? (sizes[t] / dc).toPrecision(2) : "∞";
       const words = find("words", "decay");
-      words.textContent = `After ${t} ${t === 1 ? "step" : "steps"}: HC is ${gains[t].toPrecision(3)} times its first size, HC/DC = ${ratio}.`;
+      words.textContent =
+        `After ${t} ${t === 1 ? "step" : "steps"}: HC is ${gains[t].toPrecision(3)} times its first size` +
+        (brief ? "." : `, HC/DC = ${ratio}.`);
       words.dataset.gain = gains[t];
     }
 
