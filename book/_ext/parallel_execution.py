@@ -21,8 +21,6 @@ from sphinx.util.display import status_iterator
 from sphinx.util.logging import getLogger
 
 READER = {"type": "plugin", "name": "myst_nb_md"}
-# The processes share the cores: more threads than cores wait for each other.
-THREADS = {"OMP_NUM_THREADS": "1"}
 # A profile of the book's own, so that a reader's start-up files change nothing. Below an error, kernels speak of their
 # connection, which means nothing to a reader.
 PROFILE = 'c.IPKernelApp.log_level = "ERROR"\n'
@@ -44,13 +42,18 @@ def execute_changed(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> 
     logger.info(
         "executing %d chapters, %d at a time; a chapter that has not changed is not executed again", len(changed), cores
     )
-    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), os.environ.update, (THREADS,)) as pool:
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), use_one_thread) as pool:
         running = [pool.submit(execute, folder, page, app.config.nb_execution_timeout) for page in changed]
         done = status_iterator(
             as_completed(running), "executed... ", "purple", len(running), stringify_func=Future.result
         )
         for _ in done:
             pass
+
+
+def use_one_thread() -> None:
+    """For a process that shares the cores with others: more threads than cores wait for each other."""
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def execute(folder: str, page: str, timeout: int) -> str:
