@@ -396,6 +396,7 @@
       find("words", "signal").innerHTML = "After <i>t</i> = 0 or 1 step: <i>x</i> or <i>Ax</i>";
       find("part", "decay").hidden = true;
       const signals = find("part", "signal");
+      signals.firstElementChild.style.marginTop = "1.5rem";
       signals.previousElementSibling.append(...signals.children); // side by side with the matrix
       signals.hidden = true;
       find("button", "play").hidden = true;
