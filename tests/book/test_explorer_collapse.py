@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import explorers
@@ -50,11 +50,16 @@ class Regenerated:
         self.model = load_model("minilm", device="cpu")
         self.embedded = {setting: self._embed(*setting) for setting in REGENERATED}
 
+    @cache  # noqa: B019 (one object, which lives as long as the module's tests)
+    def _queries(self, temperature: float) -> np.ndarray:
+        self.model.max_seq_length = 256
+        with patch(self.model, temperature):
+            return self.model.encode(self.texts.summary.tolist()).astype(float)
+
     def _embed(self, reading: str, temperature: float, length: int) -> tuple[np.ndarray, np.ndarray]:
         bodies, sizes = self.texts.body.tolist(), [1] * N
+        queries = self._queries(temperature)
         with patch(self.model, temperature):
-            self.model.max_seq_length = 256
-            queries = self.model.encode(self.texts.summary.tolist()).astype(float)
             self.model.max_seq_length = length
             if reading == "pieces":
                 encoded = self.model.tokenizer(bodies, truncation=True, max_length=length, return_offsets_mapping=True)
