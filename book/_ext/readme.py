@@ -21,9 +21,9 @@ PICTURES = {
 }
 
 ANSWER = """\
-- **A temperature: no.** On a task that we never ran, {results[chosen_constant]:.1f} is predicted to change retrieval by {results[next_retrieval_low]:+.1f} to {results[next_retrieval_high]:+.1f} points, sentence pairs by {results[next_sts_low]:+.1f} to {results[next_sts_high]:+.1f}, classification by {results[next_class_low]:+.1f} to {results[next_class_high]:+.1f} (95 % prediction intervals, over 13 tasks). On eleven collections that the prediction had not seen it changed retrieval by {alternatives[eleven_09]:+.2f} on average [{alternatives[eleven_09_low]:+.2f}, {alternatives[eleven_09_high]:+.2f}].
-- **For search: yes, the mean direction.** Subtract from every query vector its component along the mean query, and from every document vector its component along the mean document: {alternatives[projected]:+.2f} points [{alternatives[projected_low]:+.2f}, {alternatives[projected_high]:+.2f}] on those collections. No labels, no training.
-- **For documents far longer than the model's window: yes, pieces.** On transcripts of meetings the mean of their pieces gained {alternatives[meetings]:+.1f} [{alternatives[meetings_low]:+.1f}, {alternatives[meetings_high]:+.1f}], the best piece {decision[best_piece]:+.0f} [{decision[best_piece_low]:+.0f}, {decision[best_piece_high]:+.0f}].
+- **A temperature: no.** On a search task that we never ran, {results[chosen_constant]:.1f} is predicted to change nDCG@10 by {results[next_all_low]:+.1f} to {results[next_all_high]:+.1f} points, sentence pairs by {results[next_sts_low]:+.1f} to {results[next_sts_high]:+.1f}, classification by {results[next_class_low]:+.1f} to {results[next_class_high]:+.1f} (95 % prediction intervals over 24 tasks; eleven of the fifteen search tasks are documentation of Python packages).
+- **For search: yes, the mean direction.** Subtract from every query vector its component along the mean query, and from every document vector its component along the mean document: {alternatives[projected]:+.2f} points [{alternatives[projected_low]:+.2f}, {alternatives[projected_high]:+.2f}] over the documentation of eleven Python packages. No labels, no training.
+- **For documents far longer than the model's window: yes, pieces.** On transcripts of meetings the mean of their pieces gained {alternatives[meetings]:+.1f} [{alternatives[meetings_low]:+.1f}, {alternatives[meetings_high]:+.1f}], the best piece {alternatives[best_qmsum]:+.1f} [{alternatives[best_qmsum_low]:+.1f}, {alternatives[best_qmsum_high]:+.1f}].
 """  # noqa: E501
 
 RESULTS = """\
