@@ -18,10 +18,14 @@ settings.load_profile("tempscale")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Give the tests of a file to one worker, and those of a page of the book: they share what takes long to make."""
+    """Give the tests of a file to one worker: they share what takes long to make. So do those of a page of the book."""
     for item in items:
-        page = item.callspec.params.get("page") if hasattr(item, "callspec") else None
-        item.add_marker(pytest.mark.xdist_group(page or str(item.path)))
+        page = (
+            item.callspec.params.get("page", "")
+            if item.path.name == "test_pages.py" and hasattr(item, "callspec")
+            else ""
+        )
+        item.add_marker(pytest.mark.xdist_group(f"{item.path}{page}"))
 
 
 @pytest.fixture(scope="session")

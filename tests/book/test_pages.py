@@ -46,7 +46,7 @@ def test_page_is_quiet_local_and_set(wide: tuple[Page, list[str]]) -> None:
 def test_open_code_is_not_cut_off(wide: tuple[Page, list[str]]) -> None:
     tab, _ = wide
     cut = """(blocks) => blocks
-        .filter((block) => block.offsetParent && block.scrollWidth > block.clientWidth + 1)
+        .filter((block) => !block.closest("details:not([open])") && block.scrollWidth > block.clientWidth + 1)
         .map((block) => block.textContent.split("\\n").sort((a, b) => b.length - a.length)[0])"""
     assert tab.locator("article .cell_input pre").evaluate_all(cut) == []
 
