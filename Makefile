@@ -38,8 +38,8 @@ test-oldest: $(OLDEST)
 
 $(OLDEST): tests/oldest.txt pyproject.toml
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --requirement tests/oldest.txt hatchling editables
-	.venv-oldest/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	.venv-oldest/bin/python -m pip install -qq --requirement tests/oldest.txt hatchling editables
+	.venv-oldest/bin/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
 format: $(READY)
@@ -66,8 +66,9 @@ readme: book
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "Installing the $$(grep -c == requirements.lock) packages of requirements.lock into .venv; this takes a few minutes, once"
+	@$(BIN)/python -m pip install -qq --requirement requirements.lock
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # Resolve pyproject.toml anew, with the newest versions that its bounds allow. torch stays where it is.
