@@ -1,4 +1,4 @@
-"""Small type: a true minus before a number, and no line that begins with the comma after a formula.
+"""Small type: a true minus before a number, a space before %, and no line that begins with the comma after a formula.
 
 Numbers come from Python with a hyphen, which is shorter than a minus and where a line may break. Code keeps its own.
 """
@@ -20,6 +20,11 @@ def with_minus(text: str) -> str:
     return re.sub(r"(?<![\w.)\]-])-(?=\.?\d)", MINUS, text)
 
 
+def with_space(text: str) -> str:
+    """Set the sign of a percentage off, as "42 %", and on its line."""
+    return re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", text)
+
+
 class SmallType(SphinxPostTransform):
     """Set the prose of a page."""
 
@@ -28,7 +33,7 @@ class SmallType(SphinxPostTransform):
     def run(self, **_: Any) -> None:
         """Replace hyphens, and keep formulas and the punctuation around them on one line."""
         for text in list(self.document.findall(nodes.Text)):
-            if text != (signed := with_minus(text)) and not _is_code(text):
+            if text != (signed := with_space(with_minus(text))) and not _is_code(text):
                 text.parent.replace(text, nodes.Text(signed))
         for formula in list(self.document.findall(nodes.math)):
             _keep_together(formula)

@@ -188,6 +188,10 @@ def test_a_number_below_zero_has_a_minus(text: str, shown: str) -> None:
     assert typography.with_minus(text) == shown
 
 
+def test_a_percentage_stays_on_its_line() -> None:
+    assert typography.with_space("42% of 7 %, a % b") == "42\N{NO-BREAK SPACE}% of 7\N{NO-BREAK SPACE}%, a % b"
+
+
 def test_code_keeps_its_hyphens_and_a_formula_its_comma() -> None:
     formula, other = nodes.math(text="x"), nodes.math(text="y")
     code = nodes.literal(text="-1")
