@@ -1,6 +1,7 @@
 """Shared fixtures: the packaged model, loaded once; nothing here needs a network."""
 
 import os
+import shutil
 
 # Set before any library reads them: a test that reaches for the hub must fail at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -9,6 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 from hypothesis import settings
+from support.absent import absent
 
 import tempscale
 
@@ -26,6 +28,30 @@ def pytest_collection_modifyitems(items):
             else ""
         )
         item.add_marker(pytest.mark.xdist_group(f"{item.path}{page}"))
+
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium: one for all tests of a process, in which Playwright allows no second."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        absent("no chromium, chromium-browser or google-chrome on PATH: install one")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
-"""The built book, served on this machine, and a browser to read it with."""
+"""The built book, served on this machine."""
 
-import os
 import re
-import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,34 +9,19 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
+from support.absent import absent
 from support.pages import opened
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
 PAGES = re.findall(r"(?:root|file): book/(\S+)", (ROOT / "_toc.yml").read_text("utf-8"))
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
         pass
-
-
-def _absent(reason: str) -> None:
-    """Skip, or fail where the checks must not be skipped."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -51,7 +34,7 @@ def site() -> Path:
     """The built pages."""
     html = ROOT / "_build" / "html"
     if not (html / "book" / "index.html").is_file():
-        _absent("the book is not built: run `make book` first")
+        absent("the book is not built: run `make book` first")
     return html
 
 
@@ -64,18 +47,6 @@ def address(site: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium."""
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        _absent("no chromium, chromium-browser or google-chrome on PATH: install one")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

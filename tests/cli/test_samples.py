@@ -15,7 +15,7 @@ def test_samples_can_be_read(tmp_path):
     assert len(set(texts)) == 100
     assert min(len(text.split()) for text in texts) > 64, "enough for diagnose"
     pairs, documents = read_pair_file(folder / "mine.csv")
-    assert (len({query for query, _, _ in pairs}), documents) == (100, [])
+    assert (len({query for query, _, _ in pairs}), documents) == (300, [])
     again = invoke("samples", "new/samples", cwd=tmp_path)
     assert (again.returncode, again.stdout) == (2, "")
     assert "new/samples exists and is not an empty folder: name a new one" in again.stderr

@@ -1,6 +1,5 @@
 """diagnose as a library: what it compares, on a small sample."""
 
-import shutil
 from html import escape
 from types import SimpleNamespace
 
@@ -296,19 +295,6 @@ def test_the_page_begins_with_the_answer_and_the_warnings(found):
     ]
     found_at = [page.index(escape(place)) for place in places]
     assert found_at == sorted(found_at)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome on PATH")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("width", [1200, 390])
