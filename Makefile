@@ -5,8 +5,8 @@ BIN := .venv/bin
 export OPENBLAS_NUM_THREADS := 1
 # The docstrings of the installed packages are read once, for all chapters and tests.
 export TEMPSCALE_CACHE := $(CURDIR)/_build/.texts
-# Tests side by side, one on each core with one thread: more threads than cores wait for each other.
-PARALLEL := -n auto --dist loadgroup
+# Test files side by side, one on each core with one thread: more threads than cores wait for each other.
+PARALLEL := -n auto --dist loadfile
 READY := .venv/ready
 OLDEST := .venv-oldest/ready
 

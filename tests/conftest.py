@@ -18,18 +18,6 @@ settings.register_profile("tempscale", deadline=None, max_examples=50, derandomi
 settings.load_profile("tempscale")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Give the tests of a file to one worker: they share what takes long to make. So do those of a page of the book."""
-    for item in items:
-        page = (
-            item.callspec.params.get("page", "")
-            if item.path.name == "test_pages.py" and hasattr(item, "callspec")
-            else ""
-        )
-        item.add_marker(pytest.mark.xdist_group(f"{item.path}{page}"))
-
-
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -11,10 +11,9 @@ import hashlib
 import importlib.util
 import inspect
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tempscale.files import replacing
 
@@ -38,12 +37,6 @@ _SKIPPED = (
 )
 
 
-class _Docstring(NamedTuple):
-    name: str
-    label: str
-    text: str
-
-
 def docstrings(packages: Sequence[str] = PACKAGES, *, min_tokens: int = 1) -> "pd.DataFrame":
     """Return the docstrings of public functions, classes and methods, one a row.
 
@@ -60,8 +53,8 @@ def docstrings(packages: Sequence[str] = PACKAGES, *, min_tokens: int = 1) -> "p
         summary, body: its first paragraph, and the rest;
         pair: whether (summary, body) is a pair of the retrieval task: a body, and no other text shares either.
 
-    Reading takes ten seconds. Where the environment variable TEMPSCALE_CACHE names a folder, the frame is kept there,
-    for as long as the packages' files stay the same.
+    Reading takes ten seconds. Where the environment variable TEMPSCALE_CACHE names a folder, what was read of a package
+    is kept there, for as long as the package's files stay the same.
 
     Raises:
         ModuleNotFoundError: a package that is not installed, or no tokenizer (the extra `tempscale[offline]`).
@@ -73,49 +66,61 @@ def docstrings(packages: Sequence[str] = PACKAGES, *, min_tokens: int = 1) -> "p
     """
     if isinstance(packages, str) or not packages:
         raise ValueError(f"expected a list of package names, such as {list(PACKAGES[:2])}, not {packages!r}")
-    frame = _kept(tuple(packages))
+    frame = _distinct(tuple(packages))
     frame = frame[frame.tokens >= min_tokens].reset_index(drop=True)
     if frame.empty:
         raise ValueError(f"no docstring of at least {min_tokens} tokens in {', '.join(packages)}: lower min_tokens")
     return frame
 
 
-def _kept(packages: tuple[str, ...]) -> "pd.DataFrame":
-    """Return the docstrings of all lengths, from the folder TEMPSCALE_CACHE where they are there."""
+def _distinct(packages: tuple[str, ...]) -> "pd.DataFrame":
+    """Return the docstrings of several packages without duplicate texts, and which of them are pairs."""
+    import pandas as pd
+
+    frame = pd.concat([_kept(package) for package in packages])
+    frame = frame.sort_values(["name", "label", "text"], ignore_index=True).drop_duplicates("text", ignore_index=True)
+    alone = ~(frame.summary.duplicated(keep=False) | frame.body.duplicated(keep=False))
+    return frame.assign(pair=alone & (frame.body != ""))
+
+
+def _kept(package: str) -> "pd.DataFrame":
+    """Return all docstrings of a package, from the folder TEMPSCALE_CACHE where they are there."""
     import pandas as pd
 
     folder = os.environ.get("TEMPSCALE_CACHE")
     if not folder:
-        return _all_docstrings(packages)
+        return _read(package)
     seen = hashlib.sha256(Path(__file__).read_bytes())
     seen.update(pd.__version__.encode())  # a pickle is for the pandas that wrote it
-    for file in [_tokenizer(), *(file for package in packages for file in _sources(package)[1])]:
+    for file in [_tokenizer(), *_sources(package)[1]]:
         stat = file.stat()
         seen.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-    path = Path(folder, f"docstrings-{seen.hexdigest()[:16]}.pkl")
+    path = Path(folder, f"docstrings-{package}-{seen.hexdigest()[:16]}.pkl")
     if path.is_file():
         kept: pd.DataFrame = pd.read_pickle(path)
         return kept
-    frame = _all_docstrings(packages)
+    frame = _read(package)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
         frame.to_pickle(unfinished)
     return frame
 
 
-def _all_docstrings(packages: tuple[str, ...]) -> "pd.DataFrame":
+@functools.cache
+def _read(package: str) -> "pd.DataFrame":
     import pandas as pd
+    from tokenizers import Tokenizer
 
-    texts: dict[str, _Docstring] = {}
-    for docstring in sorted(entry for package in packages for entry in _package_docstrings(package)):
-        texts.setdefault(docstring.text, docstring)
-    frame = pd.DataFrame(texts.values(), columns=list(_Docstring._fields))
-    frame["tokens"] = _token_counts(tuple(frame.text))
-    parts = [_summary_and_body(text) for text in frame.text]
-    frame["summary"], frame["body"] = [part[0] for part in parts], [part[1] for part in parts]
-    summaries, bodies = Counter(frame.summary), Counter(frame.body)
-    frame["pair"] = [bool(body) and summaries[summary] == 1 and bodies[body] == 1 for summary, body in parts]
-    return frame
+    found = pd.DataFrame(_package_docstrings(package), columns=["name", "label", "text"])
+    tokenizer = Tokenizer.from_file(str(_tokenizer()))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    parts = [_summary_and_body(text) for text in found.text]
+    return found.assign(
+        tokens=[len(encoding.ids) for encoding in tokenizer.encode_batch(found.text.tolist())],
+        summary=[summary for summary, _ in parts],
+        body=[body for _, body in parts],
+    )
 
 
 def _sources(package: str) -> tuple[Path, list[Path]]:
@@ -129,9 +134,8 @@ def _sources(package: str) -> tuple[Path, list[Path]]:
     return root, sorted(root.rglob("*.py"))
 
 
-@functools.cache
-def _package_docstrings(package: str) -> tuple[_Docstring, ...]:
-    found: list[_Docstring] = []
+def _package_docstrings(package: str) -> Iterator[tuple[str, str, str]]:
+    """Yield qualified name, label and text of the public docstrings of a package."""
     root, sources = _sources(package)
     for file in sources:
         parts = file.relative_to(root).with_suffix("").parts
@@ -141,8 +145,7 @@ def _package_docstrings(package: str) -> tuple[_Docstring, ...]:
         modules = [part.lstrip("_") for part in parts if part != "__init__"]
         label = ".".join([package, *modules[:1]]) if len(parts) > 1 else package
         for name, text in _public(ast.parse(file.read_bytes()), ".".join([package, *modules])):
-            found.append(_Docstring(name, label, text))
-    return tuple(found)
+            yield name, label, text
 
 
 def _public(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, str]]:
@@ -160,16 +163,6 @@ def _public(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str,
 def _summary_and_body(text: str) -> tuple[str, str]:
     summary, _, body = text.partition("\n\n")
     return " ".join(summary.split()), body.strip()
-
-
-@functools.cache
-def _token_counts(texts: tuple[str, ...]) -> list[int]:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(_tokenizer()))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))]
 
 
 def _tokenizer() -> Path:

@@ -18,7 +18,7 @@ from tempscale.evaluation.store import Item, Measured, Store, Unit
 
 
 def run(*arguments):
-    return command.run("compare", *arguments)
+    return command.invoke("compare", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_csv_and_json_hold_everything(results, expected):
         "tempscale: left out: Alone (test, default) has no result of minilm at the baseline temperature 1.0 "
         "on the same data"
     )
-    written = run(results, "--format", "csv")
+    written = command.run("compare", results, "--format", "csv")
     assert (written.returncode, written.stderr.strip()) == (0, said)
     frame = pd.read_csv(io.StringIO(written.stdout), keep_default_na=False, na_values={"low": "", "p": ""})
     assert list(frame.columns) == COLUMNS
@@ -182,7 +182,7 @@ def test_remedies_tasks_and_another_model_in_a_table(several):
 def test_files_to_publish(several, tmp_path):
     out = tmp_path / "new" / "files"
     arguments = [several, "--against", "minilm", "--format", "json", "--out", out]
-    written = run(*arguments)
+    written = command.run("compare", *arguments)
     assert written.returncode == 0, written.stderr
     assert f"Wrote comparison.csv and units.csv into {out}" in written.stderr
     assert sorted(path.name for path in out.iterdir()) == ["comparison.csv", "units.csv"]

