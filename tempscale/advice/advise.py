@@ -228,7 +228,7 @@ def advise_vectors(
 ) -> Advice:
     """Find out which step on vectors helps a search over stored embeddings, without encoding anything again.
 
-    Vectors are compared by cosine. Otherwise it works as `advise` does; a remedy with a temperature or pieces needs the model.
+    Vectors are compared by cosine. Otherwise it works as `advise`; a remedy with a temperature or pieces needs the model.
 
     Args:
         queries: (n, d) embeddings of at least 40 queries, NumPy or torch.

@@ -59,7 +59,7 @@ def evaluate(
     remedies: Annotated[
         str,
         typer.Option(
-            help="What else is done to texts or vectors: none, pieces(128), project, pieces(128)+project, centre, whiten(64), "
+            help="What is done to texts or vectors: none, pieces(128), project, pieces(128)+project, centre, whiten(64), "
             "all_but_the_top(3), 'temperature(0.9, layers=last:3)'; each at each "
             "temperature, or at its own."
         ),
