@@ -97,9 +97,9 @@ class Claim:
         return nodes.make_id(f"claim {self.verdict}")
 
 
-def words_of(verdict: str) -> str:
-    """The verdict as it is read where no condition follows."""
-    return WORDS.get(verdict, verdict)
+def words_of(verdict: str, condition: str = "") -> str:
+    """The verdict as it is read, with its condition if there is room for one."""
+    return f"holds {condition}" if condition else WORDS.get(verdict, verdict)
 
 
 def load(path: Path = LEDGER) -> list[Claim]:
