@@ -225,10 +225,6 @@ class SummaryDirective(_Ledger):
             self.parsed("\n".join([f"**{answer}: {len(found)} of {len(claims)}**", "", *lines]), overview)
         return [overview]
 
-    def answer(self, claim: Claim) -> str:
-        """The claim's name with the link to its card, and the answer in plain words."""
-        return f"{{ref}}`{claim.title} <{claim.label}>`: {claim.brief}."
-
     def chip(self, claim: Claim, verdicts: tuple[str, ...]) -> str:
         """The verdict before a line, in words only where the list has more than one."""
         words = words_of(claim.verdict) if len(verdicts) > 1 else "\N{NO-BREAK SPACE}"

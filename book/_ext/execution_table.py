@@ -18,11 +18,12 @@ HEAD = ("Chapter", "Executed", "Seconds", "Result")
 
 def table(env: BuildEnvironment, page: str, _: str) -> nodes.table:
     """The chapters in the order of their numbers, and their sum."""
-    numbers = {name: env.toc_secnumbers.get(name, {}).get("", (0,)) for name in chapters(env)}
+    numbers = {name: env.toc_secnumbers.get(name, {}).get("") for name in chapters(env)}
     rows: list[list[nodes.Node]] = []
-    for name in sorted(numbers, key=lambda name: numbers[name]):
+    for name in sorted(numbers, key=lambda name: numbers[name] or (len(numbers) + 1,)):  # the appendix last
         data = NbMetadataCollector.get_exec_data(env, name)
-        title = f"{numbers[name][0]}. {env.titles[name].astext()}"
+        number = numbers[name]
+        title = f"{number[0] if number else 'Appendix'}. {env.titles[name].astext()}"
         link = pending_xref(
             "", nodes.inline(text=title), refdoc=page, reftarget=f"/{name}", reftype="doc", refdomain="std",
             refexplicit=True, refwarn=True,

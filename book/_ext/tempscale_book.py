@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import api_reference
+import appendix_numbers
 import argument_map
 import bibliography_roles
 import execution_cache
@@ -78,6 +79,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # after every extension has added its own
     app.connect("html-page-context", local_assets.drop_remote_assets, priority=900)
     api_reference.register(app)
+    appendix_numbers.register(app)
     bibliography_roles.register(app)
     explorers.register(app)
     figures.register(app)
