@@ -1,6 +1,6 @@
 // What every explorer needs to begin: its figures on the page, once it is there, and their style.
+"use strict";
 window.beginExplorers = (name, start, style = "") => {
-  "use strict";
   function begin() {
     const figures = document.querySelectorAll(`figure[data-explorer="${name}"]`);
     if (figures.length === 0) return;
