@@ -12,7 +12,7 @@ from html import escape
 from itertools import pairwise
 from pathlib import Path
 
-from claims import LEDGER, VERDICTS, Claim, load
+from claims import LEDGER, VERDICTS, Claim, load, words_of
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -133,11 +133,6 @@ def wrapped(text: str, length: int) -> list[str]:
     spaces = [at for at, letter in enumerate(text) if letter == " "]
     at = min(spaces, key=lambda at: abs(at - len(text) / 2))
     return [text[:at], text[at + 1 :]]
-
-
-def words_of(verdict: str, condition: str = "") -> str:
-    """The verdict on an arrow. None of the map's claims is a theorem, so what was verified was measured."""
-    return {"holds under": f"holds {condition}", "verified numerically": "measured"}.get(verdict, verdict)
 
 
 class ArgumentMap(nodes.General, nodes.Element):

@@ -1,7 +1,7 @@
 """The claims ledger: the claims of `book/claims.toml` as cards, with links that cannot go stale.
 
     ```{claims} length            the claims of one topic
-    ```{claims-summary}           the verdict on each claim in a line
+    ```{claims-summary}           the answer to each claim in a line, by what holds and what does not
 
 A card is written as MyST, so a chapter's label, a section or a work of the bibliography that does not exist is a
 warning by the rules of the book; a test or a result file that does not exist is one by ours. Warnings fail the build.
@@ -24,6 +24,13 @@ LEDGER = ROOT / "book" / "claims.toml"
 VERDICTS = ("proved", "verified numerically", "holds under", "not supported here", "not testable here")
 # how a reader reads the two whose names in the file say more than was done, or go on in the condition
 WORDS = {"verified numerically": "measured", "holds under": "holds if ..."}
+# the list on top of the page, by what a reader wants to know
+ANSWERS = {
+    "Holds": ("proved", "verified numerically"),
+    "Holds in part": ("holds under",),
+    "Does not hold here": ("not supported here",),
+    "Not testable here": ("not testable here",),
+}
 TOPICS = {
     "search": "For your own search",
     "phenomenon": "The phenomenon",
@@ -47,6 +54,7 @@ class Claim:
     id: str
     topic: str
     title: str
+    brief: str
     statement: str
     tag: str
     reading: str
@@ -97,9 +105,9 @@ class Claim:
         return nodes.make_id(f"claim {self.verdict}")
 
 
-def words_of(verdict: str) -> str:
-    """The verdict as it is read where no condition follows."""
-    return WORDS.get(verdict, verdict)
+def words_of(verdict: str, condition: str = "") -> str:
+    """The verdict as it is read, with its condition if there is room for one."""
+    return f"holds {condition}" if condition else WORDS.get(verdict, verdict)
 
 
 def load(path: Path = LEDGER) -> list[Claim]:
@@ -205,17 +213,19 @@ class SummaryDirective(_Ledger):
     """```{claims-summary}."""
 
     def run(self) -> list[nodes.Node]:
-        """How many claims have each verdict, and a line for each claim: its verdict, and its name with the link."""
+        """A list for each answer, with how many claims have it, and in it a line for each: name, link and the answer."""
         claims = self.claims()
-        given = [sum(claim.verdict == verdict for claim in claims) for verdict in VERDICTS]
-        counts = ", ".join(f"{count} *{words_of(verdict)}*" for count, verdict in zip(given, VERDICTS, strict=True))
         overview = nodes.container(classes=["ledger"])
-        for topic, title in TOPICS.items():
-            found = [claim for claim in claims if claim.topic == topic]
-            if found:
-                lines = [
-                    f"- [{words_of(claim.verdict)}]{{.verdict .{claim.kind}}} {{ref}}`{claim.title} <{claim.label}>`"
-                    for claim in found
-                ]
-                self.parsed("\n".join([f"**{title}**", "", *lines]), overview)
-        return [*self.parsed(f"{len(claims)} claims: {counts}.", nodes.Element()).children, overview]
+        for answer, verdicts in ANSWERS.items():
+            found = [claim for claim in claims if claim.verdict in verdicts]
+            lines = [
+                f"- {self.chip(claim, verdicts)}{{ref}}`{claim.title} <{claim.label}>`: {claim.brief}."
+                for claim in found
+            ]
+            self.parsed("\n".join([f"**{answer}: {len(found)} of {len(claims)}**", "", *lines]), overview)
+        return [overview]
+
+    def chip(self, claim: Claim, verdicts: tuple[str, ...]) -> str:
+        """The verdict before a line, in words only where the list has more than one."""
+        words = words_of(claim.verdict) if len(verdicts) > 1 else "\N{NO-BREAK SPACE}"
+        return f"[{words}]{{.verdict .{claim.kind}}} "

@@ -7,7 +7,8 @@
     The caption.
     ```
 
-Its files are `book/_static/explorers/NAME.js`, which draws into the figure's `.explorer-root`; `NAME.svg`, the picture
+Its files are `book/_static/explorers/NAME.js`, which draws into the figure's `.explorer-root` and begins by
+`book/_static/explorer.js`, as all do; `NAME.svg`, the picture
 for print, for notebooks and where no script runs; and, if there is one, `NAME.json`, the data, which stand in the page
 itself, so that it works from a folder too. `explorer_data.py` makes the last two. A file that is missing is a warning,
 and so fails the build. `:preset:` says how the explorer opens on this page: the script finds it in the figure's
@@ -32,6 +33,7 @@ from sphinx.writers.html5 import HTML5Translator
 logger = getLogger(__name__)
 
 STATIC = "explorers"
+SHARED = "explorer.js"
 FOLDER = ROOT / "book" / "_static" / STATIC
 PAIR = re.compile(r"\w+=\S+")
 
@@ -107,6 +109,8 @@ def depart(self: HTML5Translator, node: explorer) -> None:
 def load_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document) -> None:
     """Give a page the scripts of its explorers and their style sheet, and no other page; connect to `html-page-context`."""
     names = sorted({node["explorer"] for node in doctree.findall(explorer)}) if doctree else []
+    if names:
+        app.add_js_file(SHARED, loading_method="defer", priority=400)  # before those that use it
     for name in names:
         app.add_js_file(f"{STATIC}/{name}.js", loading_method="defer")
     if names:
@@ -114,8 +118,8 @@ def load_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any],
 
 
 def files(name: str) -> list[Path]:
-    """What a page loads for one explorer: its script, and its data if it has any."""
-    return [path for path in (FOLDER / f"{name}.js", FOLDER / f"{name}.json") if path.is_file()]
+    """What a page loads for one explorer: its script, the shared one, and its data if it has any."""
+    return [path for path in (FOLDER / f"{name}.js", FOLDER.parent / SHARED, FOLDER / f"{name}.json") if path.is_file()]
 
 
 def register(app: Sphinx) -> None:

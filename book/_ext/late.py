@@ -1,4 +1,4 @@
-"""Text that is known only when all pages are read: a role leaves a place, and the text comes in before writing.
+"""What is known only when all pages are read: a role or a directive leaves a place, which is filled before writing.
 
 A page that has such a place is written again whenever a chapter was executed.
 """
@@ -11,14 +11,14 @@ from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
-from sphinx.util.docutils import SphinxRole
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.logging import getLogger
 
 logger = getLogger(__name__)
 
 
 class Late(nodes.Inline, nodes.TextElement):
-    """The place; `name` and `content` are those of its role."""
+    """The place; `name` and `content` are those of its role or directive."""
 
 
 class LateRole(SphinxRole):
@@ -32,12 +32,23 @@ class LateRole(SphinxRole):
         return [place], []
 
 
-Fill = Callable[[BuildEnvironment, str, str], str]
+class LateDirective(SphinxDirective):
+    """A directive without content, whose node `fill` makes."""
+
+    def run(self) -> list[nodes.Node]:
+        """Leave the place."""
+        self.env.metadata[self.env.docname]["late"] = True
+        place = Late(name=self.name, content="")
+        self.set_source_info(place)
+        return [place]
+
+
+Fill = Callable[[BuildEnvironment, str, str], str | nodes.Element]
 FILLS: dict[str, Fill] = {}
 
 
 class FillIn(SphinxPostTransform):
-    """Put the text into each place. What cannot be made is a warning, and so fails the build."""
+    """Fill each place. What cannot be made is a warning, and so fails the build."""
 
     default_priority = 8  # before references are resolved
 
@@ -45,11 +56,11 @@ class FillIn(SphinxPostTransform):
         """Fill every place of this page."""
         for place in list(self.document.findall(Late)):
             try:
-                text = FILLS[place["name"]](self.env, self.env.docname, place["content"])
+                filled = FILLS[place["name"]](self.env, self.env.docname, place["content"])
             except ValueError as problem:
                 logger.warning("{%s}: %s", place["name"], problem, location=place)
-                text = place["content"]
-            place.replace_self(nodes.Text(text))
+                filled = place["content"]
+            place.replace_self(nodes.Text(filled) if isinstance(filled, str) else filled)
 
 
 def write_again(app: Sphinx, env: BuildEnvironment) -> list[str]:
@@ -60,13 +71,19 @@ def write_again(app: Sphinx, env: BuildEnvironment) -> list[str]:
 
 
 def add(app: Sphinx, name: str, fill: Fill) -> None:
-    """Add a role of this kind."""
+    """Add a role of this kind, whose fill returns text."""
     FILLS[name] = fill
     app.add_role(name, LateRole())
 
 
+def add_block(app: Sphinx, name: str, fill: Fill) -> None:
+    """Add a directive of this kind, whose fill returns a node."""
+    FILLS[name] = fill
+    app.add_directive(name, LateDirective)
+
+
 def register(app: Sphinx) -> None:
-    """Connect what all such roles share."""
+    """Connect what all of them share."""
     app.add_node(Late)
     app.add_post_transform(FillIn)
     app.connect("env-updated", write_again)

@@ -6,6 +6,7 @@ a name or a format that does not exist is a warning, and so fails the build.
 
 import ast
 import json
+from pathlib import Path
 
 from repository import ROOT
 from sphinx.environment import BuildEnvironment
@@ -14,13 +15,15 @@ EXECUTED = ROOT / "_build" / "jupyter_execute" / "book"
 Value = float | int | str
 
 
+def texts(file: Path) -> dict[str, str]:
+    """The `repr` of each value in a file that one executed chapter left for its prose."""
+    return {name: record["data"]["text/plain"] for name, record in json.loads(file.read_text("utf-8")).items()}
+
+
 def glued(chapter: str) -> dict[str, Value]:
     """The values that one executed chapter hands to its prose; none if it was not executed."""
     file = EXECUTED / f"{chapter}.glue.json"
-    if not file.is_file():
-        return {}
-    records = json.loads(file.read_text("utf-8"))
-    return {name: ast.literal_eval(record["data"]["text/plain"]) for name, record in records.items()}
+    return {name: ast.literal_eval(text) for name, text in texts(file).items()} if file.is_file() else {}
 
 
 def fill(env: BuildEnvironment, page: str, content: str) -> str:

@@ -27,9 +27,17 @@ PROFILE = 'c.IPKernelApp.log_level = "ERROR"\n'
 logger = getLogger(__name__)
 
 
+def use_own_profile(app: Sphinx) -> None:
+    """Have the kernels of this build, whoever starts them, read the book's profile; connect to `builder-inited`."""
+    folder = Path(app.outdir).parent / ".ipython"
+    config = folder / "profile_default" / "ipython_kernel_config.py"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(PROFILE, "utf-8")
+    os.environ["IPYTHONDIR"] = str(folder)
+
+
 def execute_changed(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
     """Execute the notebooks among the pages to be read, if there are several; connect to `env-before-read-docs`."""
-    os.environ["IPYTHONDIR"] = _profile(Path(app.outdir).parent / ".ipython")
     pages = [Path(env.doc2path(name)) for name in docnames]
     notebooks = [page for page in pages if is_myst_markdown_notebook(page.read_text("utf-8"))]
     folder = app.config.nb_execution_cache_path
@@ -62,13 +70,6 @@ def execute(folder: str, page: str, timeout: int) -> str:
     quiet.setLevel(logging.CRITICAL)
     load_executor("local-serial", get_cache(folder), quiet).run_and_cache(filter_uris=[page], timeout=timeout)
     return Path(page).stem
-
-
-def _profile(folder: Path) -> str:
-    config = folder / "profile_default" / "ipython_kernel_config.py"
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(PROFILE, "utf-8")
-    return str(folder)
 
 
 def keep_outputs(app: Sphinx, doctree: document) -> None:

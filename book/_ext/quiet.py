@@ -5,13 +5,13 @@ all of it: parts of a cell are folded where they stand. The tags `hide-input` an
 """
 
 import ast
-import json
 import re
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 
 import folding
+import measured
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxTranslator
@@ -58,8 +58,8 @@ def _glued(app: Sphinx) -> str:
     if not names:
         return ""
     file = Path(app.outdir).parent / "jupyter_execute" / f"{docname}.glue.json"
-    data = json.loads(file.read_text("utf-8"))
-    return printed_by_glue({name: data[name]["data"]["text/plain"] for name in names})
+    found = measured.texts(file)
+    return printed_by_glue({name: found[name] for name in names})
 
 
 def printed_by_glue(values: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import measured
 from PIL import Image
 from repository import ROOT
+from typography import with_minus
 
 STATIC = ROOT / "book" / "_static"
 # the picture, the chapter that draws it, and the figure's name there
@@ -20,17 +21,13 @@ PICTURES = {
     "what-helps.png": ("alternatives", "fig-eleven"),
 }
 
+BEGIN, END = "<!-- answer:begin -->", "<!-- answer:end -->"
 ANSWER = """\
-- **A temperature: no.** On a search task that we never ran, {results[chosen_constant]:.1f} is predicted to change nDCG@10 by {results[next_all_low]:+.1f} to {results[next_all_high]:+.1f} points, sentence pairs by {results[next_sts_low]:+.1f} to {results[next_sts_high]:+.1f}, classification by {results[next_class_low]:+.1f} to {results[next_class_high]:+.1f} (95 % prediction intervals over 24 tasks; eleven of the fifteen search tasks are documentation of Python packages).
-- **For search: yes, the mean direction.** Subtract from every query vector its component along the mean query, and from every document vector its component along the mean document: {alternatives[projected]:+.2f} points [{alternatives[projected_low]:+.2f}, {alternatives[projected_high]:+.2f}] over the documentation of eleven Python packages. No labels, no training.
-- **For documents far longer than the model's window: yes, pieces.** On transcripts of meetings the mean of their pieces gained {alternatives[meetings]:+.1f} [{alternatives[meetings_low]:+.1f}, {alternatives[meetings_high]:+.1f}], the best piece {alternatives[best_qmsum]:+.1f} [{alternatives[best_qmsum_low]:+.1f}, {alternatives[best_qmsum_high]:+.1f}] (this one a 90 % interval, simultaneous for eight remedies).
-"""  # noqa: E501
-
-RESULTS = """\
-- *The collapse is real*: the mean cosine between different texts rises from {phenomenon[cosine_16]:.3f} at 16 tokens to {phenomenon[cosine_256]:.3f} at 256. Averaging alone would make more of it: averaging seven pieces that were embedded separately raises it by {pooling[pooling_share]:.2f} times [{pooling[pooling_share_low]:.2f}, {pooling[pooling_share_high]:.2f}] its whole rise from 32 to 224 tokens. The filter rate, which the paper's argument (as it reached us, second-hand) needs to fall with length, rises {probing[minilm_growth]:.2f}-fold [{probing[minilm_growth_low]:.2f}, {probing[minilm_growth_high]:.2f}].
-- *The mean direction* helps on {alternatives[projected_gain]} of {alternatives[collections]} collections, and in all-mpnet-base-v2 by {alternatives[larger_projected]:+.2f} points [{alternatives[larger_projected_low]:+.2f}, {alternatives[larger_projected_high]:+.2f}]; fifty unlabelled texts of each side give most of it. One mean for both sides does harm.
-- *A temperature* of {results[chosen_constant]:.1f}, chosen on six tasks, changes the mean of seven others by {results[constant_held_out]:+.2f} points [{results[constant_low]:+.2f}, {results[constant_high]:+.2f}]. None of the paper's five models was run.
-- *Length can cost rank with the same information*: a document that says the same thing four times ranks lower than once, by {results[repeated_docs]:.1f} points [{results[repeated_docs_low]:.1f}, {results[repeated_docs_high]:.1f}]. A temperature mends little of it, if anything.
+- **A temperature: no reliable help.** On a search task that we never ran, {results[chosen_constant]:.1f} is predicted to change nDCG@10 by {results[next_all_low]:+.1f} to {results[next_all_high]:+.1f} points, sentence pairs by {results[next_sts_low]:+.1f} to {results[next_sts_high]:+.1f}, classification by {results[next_class_low]:+.1f} to {results[next_class_high]:+.1f} (95 % prediction intervals over 24 tasks; eleven of the fifteen search tasks are documentation of Python packages). None of the paper's five models was run.
+- **The mean direction: yes, for search.** Subtract from every query vector its component along the mean query, and from every document vector its component along the mean document: {alternatives[projected]:+.2f} points [{alternatives[projected_low]:+.2f}, {alternatives[projected_high]:+.2f}] over the documentation of eleven Python packages, and {alternatives[larger_projected]:+.2f} [{alternatives[larger_projected_low]:+.2f}, {alternatives[larger_projected_high]:+.2f}] in all-mpnet-base-v2. No labels, no training; fifty texts of each side give most of it. One mean for both sides does harm.
+- **Pieces: yes, for documents far longer than the model's window.** On transcripts of meetings the mean of their pieces gained {alternatives[meetings]:+.1f} [{alternatives[meetings_low]:+.1f}, {alternatives[meetings_high]:+.1f}], the best piece {alternatives[best_qmsum]:+.1f} [{alternatives[best_qmsum_low]:+.1f}, {alternatives[best_qmsum_high]:+.1f}] (this one a 90 % interval, simultaneous for eight remedies).
+- **The collapse is real; averaging alone would make more of it.** The mean cosine between different texts rises from {phenomenon[cosine_16]:.3f} at 16 tokens to {phenomenon[cosine_256]:.3f} at 256. Averaging seven pieces that were embedded separately raises it by {pooling[pooling_share]:.2f} times [{pooling[pooling_share_low]:.2f}, {pooling[pooling_share_high]:.2f}] its whole rise from 32 to 224 tokens. The filter rate, which the paper's argument (as it reached us, second-hand) needs to fall with length, rises {probing[minilm_growth]:.2f}-fold [{probing[minilm_growth_low]:.2f}, {probing[minilm_growth_high]:.2f}].
+- **Length can cost rank with the same information.** A document that says the same thing four times ranks lower than once, by {results[repeated_docs]:.1f} points [{results[repeated_docs_low]:.1f}, {results[repeated_docs_high]:.1f}]. A temperature mends little of it, if anything.
 """  # noqa: E501
 
 
@@ -66,13 +63,8 @@ def on_white(png: bytes) -> bytes:
 
 def filled(text: str) -> str:
     """The README with its numbers filled in."""
-    values = glued()
-    for name, template in {"answer": ANSWER, "results": RESULTS}.items():
-        block = f"<!-- {name}:begin -->\n{template.format(**values)}<!-- {name}:end -->"
-        text = re.sub(
-            f"<!-- {name}:begin -->.*?<!-- {name}:end -->", lambda _, block=block: block, text, flags=re.DOTALL
-        )
-    return text
+    block = f"{BEGIN}\n{with_minus(ANSWER.format(**glued()))}{END}"
+    return re.sub(f"{BEGIN}.*?{END}", lambda _: block, text, flags=re.DOTALL)
 
 
 def main(readme: Path = ROOT / "README.md") -> None:

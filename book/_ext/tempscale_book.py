@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import api_reference
+import appendix_numbers
 import argument_map
 import bibliography_roles
 import execution_cache
@@ -68,6 +70,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", use_repository)
     app.connect("config-inited", list_versions)
     app.connect("config-inited", execution_cache.use_keyed_cache)
+    app.connect("builder-inited", parallel_execution.use_own_profile)
     app.connect("env-before-read-docs", parallel_execution.execute_changed)
     app.connect("doctree-read", parallel_execution.keep_outputs)
     app.connect("config-inited", local_assets.use_local_mathjax)
@@ -75,8 +78,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", local_assets.copy_mathjax)
     # after every extension has added its own
     app.connect("html-page-context", local_assets.drop_remote_assets, priority=900)
+    api_reference.register(app)
+    appendix_numbers.register(app)
     bibliography_roles.register(app)
-    execution_table.register(app)
     explorers.register(app)
     figures.register(app)
     quiet.register(app)
@@ -88,6 +92,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claims-summary", SummaryDirective)
     argument_map.register(app)
     late.register(app)
+    late.add_block(app, "executed", execution_table.table)
     late.add(app, "marks", marks)
     late.add(app, "measured", measured.fill)
     late.add(app, "minutes", reading_time.minutes)

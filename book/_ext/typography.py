@@ -1,4 +1,5 @@
-"""Small type: a true minus before a number, a space before %, and no line that begins with the comma after a formula.
+"""Small type: a true minus before a number, narrow spaces between thousands, a space before %, and no line that begins
+with the comma after a formula.
 
 Numbers come from Python with a hyphen, which is shorter than a minus and where a line may break. Code keeps its own.
 """
@@ -12,17 +13,23 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 MINUS = "\N{MINUS SIGN}"
+THIN = "\N{NARROW NO-BREAK SPACE}"
 CODE = (nodes.literal, nodes.FixedTextElement, nodes.raw, nodes.math, nodes.math_block, addnodes.desc_signature)
 
 
 def with_minus(text: str) -> str:
     """Write the sign of a number as a minus: of "-0.4 to 1-2", only the first."""
-    return re.sub(r"(?<![\w.)\]-])-(?=\.?\d)", MINUS, text)
+    return re.sub(r"(?<![\w.,)\]-])-(?=\.?\d)", MINUS, text)
 
 
 def with_space(text: str) -> str:
     """Set the sign of a percentage off, as "42 %", and on its line."""
     return re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", text)
+
+
+def with_thousands(text: str) -> str:
+    """Set the thousands of a number off, as "65 536", and keep it on its line."""
+    return re.sub(r"(?<![\w.,-])\d{1,3}(,\d{3})+(?![\w,])", lambda number: number[0].replace(",", THIN), text)
 
 
 class SmallType(SphinxPostTransform):
@@ -33,7 +40,7 @@ class SmallType(SphinxPostTransform):
     def run(self, **_: Any) -> None:
         """Replace hyphens, and keep formulas and the punctuation around them on one line."""
         for text in list(self.document.findall(nodes.Text)):
-            if text != (signed := with_space(with_minus(text))) and not _is_code(text):
+            if text != (signed := with_space(with_minus(with_thousands(text)))) and not _is_code(text):
                 text.parent.replace(text, nodes.Text(signed))
         for formula in list(self.document.findall(nodes.math)):
             _keep_together(formula)

@@ -40,7 +40,7 @@ _FOUND = 1.645 + 0.842
 
 @dataclass(frozen=True)
 class Advice:
-    """What was found on pairs of query and document.
+    """What `advise` found: whether a remedy is recommended, and the scores behind it.
 
     Attributes:
         remedies: what was tried, the k remedies without the baseline.
@@ -143,24 +143,25 @@ def advise(
     progress: bool = True,
     say: Callable[[str], object] = lambda sentence: None,
 ) -> Advice:
-    """Find out which remedy against length helps a model on pairs of query and document.
+    """Find out which remedy helps a model's search, from pairs of a query and its document.
 
     Every remedy is measured by `evaluate` on the same queries, with nDCG@10. Half of the queries choose the best, the others
     judge it, in turn and over many random halves, so that the gain is that on queries that did not choose
-    (`tempscale.advice.choice`). What a remedy takes away from vectors is learned from the texts of the other half, too.
+    (`tempscale.advice.choice`). A mean or a direction that a remedy takes away is likewise learned from texts of the other
+    half.
 
     Args:
         model: "minilm", a hub id, a local folder, or a loaded SentenceTransformer, which is left as it was.
-        pairs: a file with the columns query and document (as `evaluate` takes it, also a `PairFile`), or pairs; with a third
-            value they are graded. At least 40 different queries.
-        documents: more documents to choose from.
+        pairs: a file with the columns query and document (as `evaluate` takes it, also a `PairFile`), or tuples (query,
+            document); a third value is the grade of relevance. At least 40 different queries.
+        documents: further documents, which the search may find by mistake.
         remedies: `Remedy` objects or labels to try; by default a standard set. "none" is always there.
         out: folder where what was measured is kept; call again with it to resume. By default nothing is kept.
         max_seq_length: length in tokens at which texts are cut; the model's by default.
         device: device of a model given by name.
         command: command kept with the results; by default that of `evaluate`.
         progress: whether to print a line for each remedy, and on a terminal a bar, on stderr.
-        say: what is told about how long it will take, before the work.
+        say: function that is told, before the work, how long it will take.
 
     Raises:
         ValueError: too few queries, a remedy that is not possible for the model, or what `evaluate` refuses.
@@ -227,7 +228,7 @@ def advise_vectors(
 ) -> Advice:
     """Find out which step on vectors helps a search over stored embeddings, without encoding anything again.
 
-    Vectors are compared by cosine. As `advise` otherwise; a remedy with a temperature or pieces needs the model.
+    Vectors are compared by cosine. Otherwise it works as `advise`; a remedy with a temperature or pieces needs the model.
 
     Args:
         queries: (n, d) embeddings of at least 40 queries, NumPy or torch.

@@ -59,8 +59,8 @@ class Evidence:
             middle, longest = np.median(side.tokens), side.tokens.max()
             said = f"{len(side.texts)} {NAMES[side.name]}, of {middle:.0f} tokens in the middle and {longest} at most"
             if self.cut(side):
-                said += f"; {100 * self.cut(side):.3g} % are longer than the {self.window} tokens that the model reads, and "
-                said += "the rest of those is not read"
+                said += f"; {100 * self.cut(side):.3g} % of the {NAMES[side.name]} are longer than the {self.window} tokens "
+                said += "that the model reads, and the rest of those is not read"
             elif self.window is not None:
                 said += f"; none is longer than the {self.window} tokens that the model reads"
             found.append(f"{said}.")

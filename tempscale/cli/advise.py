@@ -1,4 +1,4 @@
-"""`tempscale advise`: which remedy against length helps on a user's own pairs, and the model with it."""
+"""`tempscale advise`: which remedy helps on a user's own pairs, and the model with it."""
 
 import json
 import zipfile
@@ -73,7 +73,7 @@ def advise(
         typer.Option(help="New folder for the model with the recommended remedy in it, if there is one."),
     ] = None,
 ) -> None:
-    """Find out which remedy against length helps on your own queries and documents.
+    """Find out which remedy helps a search, on your own queries and documents.
 
     It measures the model as it is, and with remedies: long texts read in pieces, what all queries or all documents have in
     common taken away from their vectors, a temperature. One half of the pairs chooses, the other judges, in turn. Needs 40

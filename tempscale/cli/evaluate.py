@@ -59,7 +59,7 @@ def evaluate(
     remedies: Annotated[
         str,
         typer.Option(
-            help="What else is done against length: none, pieces(128), project, pieces(128)+project, centre, whiten(64), "
+            help="What is done to texts or vectors: none, pieces(128), project, pieces(128)+project, centre, whiten(64), "
             "all_but_the_top(3), 'temperature(0.9, layers=last:3)'; each at each "
             "temperature, or at its own."
         ),
@@ -92,7 +92,7 @@ def evaluate(
         str | None, typer.Option(help="Address of the Ray cluster; by default the one that Ray finds.")
     ] = None,
 ) -> None:
-    """Evaluate a model on MTEB tasks at several temperatures, and with other remedies against length.
+    """Evaluate a model on MTEB tasks at several temperatures, and with other remedies.
 
     Finished units (a split and subset of a task at one temperature, with one remedy) are kept in the folder and never run
     twice: after an interruption the same command resumes, and two that run at once share the work. tempscale compare says

@@ -95,7 +95,7 @@ def collapse_report(
     texts, and vary too little from one half to the other.
 
     Args:
-        groups: embeddings (n, d) by length, as from `group_by_length`; the first group is what the others are compared with.
+        groups: embeddings (n, d) by name, such as {"16 tokens": ...}; the first group is what the others are compared with.
         paired: whether row i of every group is the same text, at another length. Changes are then paired differences.
         k: number of neighbours, for hubness and occurrence.
         confidence: confidence of every interval by itself; those of the changes of one measure hold together (Bonferroni).

@@ -1,4 +1,4 @@
-"""Remedies against length: what they are, and how they are written in one line.
+"""Remedies: what they are, and how they are written in one line.
 
 A remedy consists of up to three steps, which act in this order, however they are written: a temperature (in the attention),
 pieces (in what is read), and a postprocessor (on the vectors), fitted for queries and documents separately.
@@ -18,10 +18,13 @@ _EXAMPLES = "none, pieces(128), project, pieces(128)+project, temperature(0.9, l
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Remedy(Reading):
-    """What is done against length. Printed, it is its label; two with one label are the same.
+    """What is done to a model, its texts or its vectors. Printed, it is its label; two with one label are the same.
 
     Args:
-        temperature, layers, side, pieces: as in `Reading`.
+        temperature: number or schedule, as for `patch`; 1 leaves attention as it is.
+        layers: layers that get it, as for `patch`.
+        side: texts that get it: "both", "query" or "document".
+        pieces: `Pieces` in which texts are read, or None to read them whole.
         vectors: `Centring`, `Projection`, `AllButTheTop` or `Whitening`, which is fitted on the texts of each side at hand
             (`tempscale.embeddings.sides.PerSide`); None leaves the vectors as they are.
 
@@ -62,7 +65,7 @@ class Remedy(Reading):
 
 
 def read_remedy(text: str) -> Remedy:
-    """Return a remedy as it is written.
+    """Return the remedy that a label such as "pieces(128)+project" names.
 
     Args:
         text: "none", or steps with "+" between them:

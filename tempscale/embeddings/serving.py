@@ -55,10 +55,9 @@ def apply(
 ) -> "SentenceTransformer":
     """Return a model with a remedy in it: an ordinary SentenceTransformer, which needs no tempscale where it is served.
 
-    Its `encode_query` and `encode_document` carry the remedy. Use these two: `encode`, for texts without a side, carries
-    what is the same for both sides, that is a temperature on both, and pieces; a temperature on one side, and the means and
-    directions of sides, it leaves out. So vectors of `encode` and of the other two are not to be compared. The model card
-    says so, too.
+    Encode with its `encode_query` and `encode_document`, which carry the whole remedy. `encode`, for texts without a side,
+    carries only what is the same for both sides: pieces, and a temperature on both. So its vectors cannot be compared with
+    those of the other two. The model card says so, too.
 
     The steps become:
 

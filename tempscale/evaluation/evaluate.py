@@ -48,7 +48,7 @@ def evaluate(
     command: str | None = None,
     progress: bool = True,
 ) -> "pd.DataFrame":
-    """Evaluate a model on MTEB tasks at several temperatures, and with other remedies against length.
+    """Evaluate a model on MTEB tasks at several temperatures, and with other remedies.
 
     mteb itself evaluates, with the prompts and the pooling of the model's authors. A finished unit (a task's split and
     subset at one temperature, for one model, data and setting) is never run twice: call again to resume after an
@@ -62,9 +62,9 @@ def evaluate(
         out: folder for `results.sqlite` (`tempscale.evaluation.store.Store`), and mteb's own files in `mteb/`.
         remedies: `Remedy` objects or their labels ("none", "pieces(128)", "project", "pieces(128)+project",
             "temperature(0.9, layers=last:3)", see `tempscale.read_remedy`); each is run at each of the temperatures, but one
-            with a temperature of its own only at that. What a remedy takes away from vectors is learned for queries and
-            documents separately from the task's own texts, without their labels, and each text is treated by what texts of
-            the other half taught. Several vectors a document (pool=max) take tasks with queries and documents.
+            with a temperature of its own only at that. A mean or a direction that a remedy takes away is learned
+            from the task's own texts, without their labels: for queries and documents separately, and for each half of the
+            texts from the other half. Remedies with several vectors a document (pool=max) need tasks with queries.
         layers: layers that get the temperature: all by default; as for `patch`.
         apply_to: sides of a task that get the temperature: "both", or only "document" or "query", the others keeping 1.
             Tasks without sides (STS, classification, clustering) are then skipped, with a message.

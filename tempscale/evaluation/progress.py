@@ -98,7 +98,7 @@ def what_was_read(rows: "pd.DataFrame") -> Iterator[str]:
     for tokens, of_length in rows[rows.cut > 0].groupby("max_seq_length"):
         cut = of_length.groupby("task", sort=False).cut.max()
         shares = ", ".join(f"{100 * share:.3g} % of {task}" for task, share in cut.items())
-        yield f"Texts longer than {tokens} tokens were cut: {shares}"
+        yield f"Of all texts of a task, both sides together, those longer than {tokens} tokens were cut: {shares}"
     by_prompt: dict[str, dict[str, None]] = defaultdict(dict)
     for task, prompts in zip(rows.task, rows.prompts, strict=True):
         if isinstance(prompts, str) and prompts:

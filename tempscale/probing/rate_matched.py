@@ -99,8 +99,8 @@ class RateMatched(Layered):
     ) -> Self:
         """Measure the temperatures on texts, which are cut to the reference length and to every length.
 
-        A layer's filter rate is here the geometric mean over texts and heads of σₐ: a head counts by how much it changes,
-        local heads with rates below 1 as much as those with rates of 5, which would rule an arithmetic mean.
+        A layer's filter rate is here the geometric mean of σₐ over texts and heads, so that a head with a rate below 1
+        counts as much as one with a rate of 5, which would dominate an arithmetic mean.
 
         Args:
             model: a SentenceTransformer, or a transformers model for texts of token ids; without a temperature.

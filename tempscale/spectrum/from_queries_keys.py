@@ -60,9 +60,9 @@ def filter_rate_qk(
 ) -> Array:
     """Return the filter rate σₐ = ‖(I - J) A‖₂ of A = softmax((scale q kᵀ + bias) / temperature).
 
-    The n x n matrix of a long text is never stored. On a CPU that is one of more than 5792 tokens; one matrix at a time is
-    kept of shorter ones, which takes up to 128 MiB in float32 and 256 MiB in float64, and none of a longer one. On a GPU
-    matrices are kept that have 2^26 numbers together.
+    The n x n matrix of a long text is never stored. On a CPU a text is long from 5793 tokens on; of shorter ones, one
+    matrix is stored at a time, in up to 128 MiB in float32 and 256 MiB in float64. On a GPU, as many matrices are stored as
+    have 2^26 numbers together.
 
     Args:
         q, k: (..., n, d) queries and keys, floating point, of one shape; repeat grouped key heads first. float16 and

@@ -53,10 +53,10 @@ def random_markov_rate(n: npt.ArrayLike, sigma_s: npt.ArrayLike) -> Any:
     """Return the filter rate of softmax over weak independent Gaussian logits, 2 sqrt((exp(σₛ²) - 1) / n).
 
     For logits that are all independent N(0, σₛ²), with σₛ fixed and n to infinity, σₐ divided by this number tends to 1.
-    Few tokens are below the law, whose edge a small matrix does not reach. Up to σₛ = 0.5 the largest entry is no larger
-    than the bulk, in the median; for stronger logits it is from some length on, about 13 tokens for σₛ = 0.7 and 1, 100
-    for 2, and then σₐ follows that entry, up to about 400 tokens for σₛ = 0.7 and 54 000 for σₛ = 1, the logarithm growing
-    like (2 + sqrt 2)² σₛ². A temperature acts as sigma_s / temperature.
+    With few tokens σₐ is below the law, whose edge a small matrix does not reach. And it can be above the law, where a
+    single entry of attention stands out: up to σₛ = 0.5 none does, in the median; for stronger logits one does from about
+    13 tokens on (σₛ = 0.7 and 1; 100 tokens for 2), and σₐ follows it, up to about 400 tokens for σₛ = 0.7 and 54 000 for
+    σₛ = 1. The logarithm of that upper end grows like (2 + sqrt 2)² σₛ². A temperature acts as sigma_s / temperature.
 
     Args:
         n: number of tokens, at least 1.

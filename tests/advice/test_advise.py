@@ -93,7 +93,7 @@ def test_evidence_without_pairs(found, pairs):
     assert evidence.cut(queries) == 0
     said = evidence.sentences()
     assert (
-        f"{100 * share:.3g} % are longer than the 64 tokens that the model reads, and the rest of those is not read"
+        f"{100 * share:.3g} % of the documents are longer than the 64 tokens that the model reads, and the rest of those"
         in said[1]
     )
     assert said[0].endswith("none is longer than the 64 tokens that the model reads.")

@@ -114,6 +114,7 @@ arrows = [["{claim}", "one", "{end}", "{words}"]]
 id = "toy"
 topic = "one"
 title = "A toy"
+brief = "it is"
 statement = "One is one."
 tag = "M"
 reading = "As it stands."

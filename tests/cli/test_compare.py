@@ -455,7 +455,7 @@ def test_closing_sentences(detailed):
     )
     assert "; the mean over tasks changes at " in words
     assert "The setting best on the other tasks changes the score of the one left out by " in words
-    assert "Texts longer than 256 tokens were cut: 31 % of SciFact" in words
+    assert "both sides together, those longer than 256 tokens were cut: 31 % of SciFact" in words
     assert "In front of the texts was put 'query: ' (queries): SciFact" in words
     assert written.stderr.splitlines() == [
         "tempscale: older results under the same name are left out (SciFact, 3 of 6 units of other data): versions='all' "

@@ -9,6 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 FOLDER = Path(__file__).resolve().parents[2] / "book" / "_static" / "explorers"
+SHARED = FOLDER.parent / "explorer.js"
 # The theme's colours, which the explorers use.
 COLOURS = {
     "light": {
@@ -40,6 +41,7 @@ PAGE = """<!doctype html>
   body {{ background: var(--pst-color-background); color: var(--pst-color-text-base); font-family: sans-serif; }}
   main {{ margin: auto; max-width: 45rem; }}
 </style>
+<script defer src="{shared}"></script>
 <script defer src="{folder}/{name}.js"></script>
 <main>
   <h1>An explorer</h1>
@@ -71,9 +73,14 @@ def explorer_page(
         f'<script type="application/json">{json.dumps(json.loads(own.read_text()))}</script>' if own.is_file() else ""
     )
     file = folder / "page.html"
-    page = PAGE.format(scheme=scheme, folder=FOLDER.as_uri(), variables=variables, name=name, data=data, preset=preset)
+    names = {"folder": FOLDER.as_uri(), "shared": SHARED.as_uri(), "name": name}
+    page = PAGE.format(scheme=scheme, variables=variables, data=data, preset=preset, **names)
     file.write_text(page, "utf-8")
-    expected = {file.as_uri(), *(f"{FOLDER.as_uri()}/{part}" for part in (f"{name}.js", "explorers.css"))}
+    expected = {
+        file.as_uri(),
+        SHARED.as_uri(),
+        *(f"{FOLDER.as_uri()}/{part}" for part in (f"{name}.js", "explorers.css")),
+    }
     with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **context) as opened:
         tab, complaints = opened.new_page(), []
         tab.on("console", lambda m: complaints.append(m.text) if m.type in {"error", "warning"} else None)

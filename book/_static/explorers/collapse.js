@@ -295,7 +295,5 @@
     show();
   }
 
-  const start = () => document.querySelectorAll("figure[data-explorer='collapse']").forEach(explore);
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
-  else start();
+  window.beginExplorers("collapse", explore);
 })();

@@ -605,15 +605,5 @@
     show();
   }
 
-  function begin() {
-    const figures = document.querySelectorAll(`figure[data-explorer="${NAME}"]`);
-    if (figures.length === 0) return;
-    const style = document.createElement("style");
-    style.textContent = STYLE;
-    document.head.append(style);
-    figures.forEach(start);
-  }
-
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
-  else begin();
+  window.beginExplorers(NAME, start, STYLE);
 })();

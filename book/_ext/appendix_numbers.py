@@ -1,0 +1,34 @@
+"""Numbers of the appendix: its first figure is Fig. A.1, as no chapter's is.
+
+Sphinx counts figures and theorems of pages without a chapter's number through the whole book: Fig. 2 would follow the
+opening page's Fig. 1.
+"""
+
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+LETTER = "A"
+
+
+def renumber(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Give what is counted on pages without a number the letter; connect to `env-get-updated`, after Sphinx has counted."""
+    pages = [
+        page
+        for page in env.toc_fignumbers
+        if page != env.config.root_doc and not env.toc_secnumbers.get(page, {}).get("")
+    ]
+    for kind in {kind for page in pages for kind in env.toc_fignumbers[page]}:
+        labels = [
+            (numbers[label][-1], page, label)
+            for page in pages
+            for numbers in [env.toc_fignumbers[page].get(kind, {})]
+            for label in numbers
+        ]
+        for at, (_, page, label) in enumerate(sorted(labels), start=1):
+            env.toc_fignumbers[page][kind][label] = (LETTER, at)
+    return pages
+
+
+def register(app: Sphinx) -> None:
+    """Connect it behind Sphinx's own counting."""
+    app.connect("env-get-updated", renumber, priority=900)
