@@ -21,7 +21,7 @@ from tempscale.evaluation.tasks import find_parts
 
 @pytest.fixture(scope="module")
 def task():
-    task = DocstringRetrieval(queries=150, packages=["numpy"])
+    task = DocstringRetrieval(queries=80, packages=["numpy"])
     task.load_data()
     return task
 
@@ -29,7 +29,7 @@ def task():
 def test_queries_are_summaries_and_documents_bodies(task):
     texts = docstrings(["numpy"]).set_index("name")
     data = task.dataset["default"]["test"]
-    assert len(data["queries"]) == len(data["corpus"]) == 150
+    assert len(data["queries"]) == len(data["corpus"]) == 80
     bodies = dict(zip(data["corpus"]["id"], data["corpus"]["text"], strict=True))
     for query, text in zip(data["queries"]["id"], data["queries"]["text"], strict=True):
         ((document, relevance),) = data["relevant_docs"][query].items()
@@ -40,7 +40,7 @@ def test_queries_are_summaries_and_documents_bodies(task):
 
 
 def test_the_sample_is_fixed(task):
-    again = DocstringRetrieval(queries=150, packages=["numpy"], seed=7)
+    again = DocstringRetrieval(queries=80, packages=["numpy"], seed=7)
     again.load_data()
     assert again.dataset["default"]["test"]["queries"]["id"] == task.dataset["default"]["test"]["queries"]["id"]
 
