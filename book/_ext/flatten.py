@@ -156,6 +156,10 @@ class Flattener:
             return f"`{text or target.removeprefix('~')}`"
         if name == "math":
             return f"${content}$"
+        if name == "measured":
+            # another chapter's value: its name, linked to where it is printed
+            chapter, _, value = content.partition(":")[0].partition(".")
+            return self._link(f"`{value}`", f"{chapter}.md", line)
         if name == "runtime":
             return ""  # measured on the machine that built the pages, not on Colab
         if name == "verified":

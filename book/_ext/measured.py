@@ -1,4 +1,4 @@
-"""The role for a number that a chapter computed, on a page that computes nothing.
+"""The role for a number that another chapter computed.
 
 {measured}`phenomenon.cosine_16:.3f` is the value that the chapter `phenomenon` glued as `cosine_16`, as 0.124. A chapter,
 a name or a format that does not exist is a warning, and so fails the build.

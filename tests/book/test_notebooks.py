@@ -121,6 +121,7 @@ INLINE = [
     ("{term}`tokens <token>`", "tokens"),
     ("{func}`~tempscale.patch`", "`tempscale.patch`"),
     ("{glue:text}`mean_cosine:.2f`", "`mean_cosine`"),
+    ("{measured}`one.mean_cosine:.2f`", f"[`mean_cosine`]({COLAB_ONE})"),
     ("{math}`x^2`", "$x^2$"),
     (
         "{verified}`tests/test_a.py::test_b`",
