@@ -1,6 +1,7 @@
-"""Small type: a true minus before a number, a space before %, and no line that begins with the comma after a formula.
+"""Small type: minus signs, spaces in numbers and before %, and no line that begins with the comma after a formula.
 
-Numbers come from Python with a hyphen, which is shorter than a minus and where a line may break. Code keeps its own.
+Numbers come from Python with a hyphen, which is shorter than a minus and where a line may break, and with commas
+between thousands, which become thin spaces. Code keeps its own.
 """
 
 import re
@@ -25,6 +26,12 @@ def with_space(text: str) -> str:
     return re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", text)
 
 
+def with_thousands(text: str) -> str:
+    """Write 43,497 with a narrow space that does not break: groups of three digits after at most three."""
+    number = r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\d,]*\d)"
+    return re.sub(number, lambda found: found[0].replace(",", "\N{NARROW NO-BREAK SPACE}"), text)
+
+
 class SmallType(SphinxPostTransform):
     """Set the prose of a page."""
 
@@ -33,7 +40,7 @@ class SmallType(SphinxPostTransform):
     def run(self, **_: Any) -> None:
         """Replace hyphens, and keep formulas and the punctuation around them on one line."""
         for text in list(self.document.findall(nodes.Text)):
-            if text != (signed := with_space(with_minus(text))) and not _is_code(text):
+            if text != (signed := with_thousands(with_space(with_minus(text)))) and not _is_code(text):
                 text.parent.replace(text, nodes.Text(signed))
         for formula in list(self.document.findall(nodes.math)):
             _keep_together(formula)
