@@ -1,7 +1,7 @@
-"""Small type: a true minus before a number, narrow spaces between thousands, a space before %, and no line that begins
-with the comma after a formula.
+"""Small type: minus signs, spaces in numbers and before %, and no line that begins with the comma after a formula.
 
-Numbers come from Python with a hyphen, which is shorter than a minus and where a line may break. Code keeps its own.
+Numbers come from Python with a hyphen, which is shorter than a minus and where a line may break, and with commas
+between thousands, which become thin spaces. Code keeps its own.
 """
 
 import re
@@ -28,8 +28,9 @@ def with_space(text: str) -> str:
 
 
 def with_thousands(text: str) -> str:
-    """Set the thousands of a number off, as "65 536", and keep it on its line."""
-    return re.sub(r"(?<![\w.,-])\d{1,3}(,\d{3})+(?![\w,])", lambda number: number[0].replace(",", THIN), text)
+    """Set the thousands of a number off, as "65 536", and keep it on its line: groups of three digits after at most three."""
+    number = r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\d,]*\d)"
+    return re.sub(number, lambda found: found[0].replace(",", THIN), text)
 
 
 class SmallType(SphinxPostTransform):

@@ -192,6 +192,12 @@ def test_a_percentage_stays_on_its_line() -> None:
     assert typography.with_space("42% of 7 %, a % b") == "42\N{NO-BREAK SPACE}% of 7\N{NO-BREAK SPACE}%, a % b"
 
 
+def test_thousands_are_set_off_by_narrow_spaces() -> None:
+    text = "43,497 and 1,234,567, of 16,384; not 1,24 or 12.345,678 or 1024"
+    shown = text.replace("43,497", "43 497").replace("1,234,567", "1 234 567").replace("16,384", "16 384")
+    assert typography.with_thousands(text).replace("\N{NARROW NO-BREAK SPACE}", " ") == shown
+
+
 def test_code_keeps_its_hyphens_and_a_formula_its_comma() -> None:
     formula, other = nodes.math(text="x"), nodes.math(text="y")
     code = nodes.literal(text="-1")
