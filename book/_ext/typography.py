@@ -28,7 +28,7 @@ def with_space(text: str) -> str:
 
 
 def with_thousands(text: str) -> str:
-    """Set the thousands of a number off, as "65 536", and keep it on its line: groups of three digits after at most three."""
+    """Set the thousands of a number off, as "65 536", on one line: groups of three digits after at most three."""
     number = r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\d,]*\d)"
     return re.sub(number, lambda found: found[0].replace(",", THIN), text)
 

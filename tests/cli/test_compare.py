@@ -188,8 +188,8 @@ def test_files_to_publish(several, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ["comparison.csv", "units.csv"]
     tables = {path.stem: pd.read_csv(path, comment="#", keep_default_na=False) for path in out.iterdir()}
     for path in out.iterdir():
-        command, version = path.read_text().splitlines()[:2]
-        assert command == "# command: tempscale compare " + " ".join(map(str, arguments))
+        called, version = path.read_text().splitlines()[:2]
+        assert called == "# command: tempscale compare " + " ".join(map(str, arguments))
         assert version == f"# tempscale: {metadata.version('tempscale')}"
     expected = compare(several, against="minilm")
     assert list(tables["comparison"].columns) == COLUMNS

@@ -51,7 +51,13 @@ def _cache(tmp_path_factory, monkeypatch):
 def test_ended_at_any_moment_and_gone_on_with_gives_the_same_to_the_last_bit():
     """One process, and one of two: each by every signal."""
     result = subprocess.run(
-        [sys.executable, HERE.parent / "support" / "kill.py", "--kills=3", "--signals=KILL,INT,TERM", "--processes=1,2"],
+        [
+            sys.executable,
+            HERE.parent / "support" / "kill.py",
+            "--kills=3",
+            "--signals=KILL,INT,TERM",
+            "--processes=1,2",
+        ],
         capture_output=True,
         text=True,
         check=False,
