@@ -51,21 +51,18 @@ def test_open_code_is_not_cut_off(wide: tuple[Page, list[str]]) -> None:
     assert tab.locator("article .cell_input pre").evaluate_all(cut) == []
 
 
-def test_page_fits_a_narrow_screen(wide: tuple[Page, list[str]]) -> None:
-    tab, _ = wide
-    tab.set_viewport_size({"width": 390, "height": 900})
-    tab.wait_for_timeout(600)  # after 300 ms the theme lets the keyboard reach what scrolls now
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-    # a box that hides what sticks out of it would pass the line above
-    clipped = """() => [...document.querySelectorAll("article.bd-article *")]
-        .filter((node) => !node.closest("mjx-container"))
-        .filter((node) => node.scrollWidth > node.clientWidth + 1 && node.clientWidth > 1)
-        .filter((node) => ["hidden", "clip"].includes(getComputedStyle(node).overflowX))
-        .map((node) => node.outerHTML.slice(0, 80))"""
-    assert tab.evaluate(clipped) == []
-    # the width changes nothing else that axe looks at
-    assert violations(tab, ["scrollable-region-focusable", "target-size"]) == {}
-    tab.set_viewport_size({"width": 1280, "height": 900})
+def test_page_fits_a_narrow_screen(browser: Browser, address: str, page: str) -> None:
+    with opened(browser, f"{address}/book/{page}.html", width=390) as (tab, _):
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        # a box that hides what sticks out of it would pass the line above
+        clipped = """() => [...document.querySelectorAll("article.bd-article *")]
+            .filter((node) => !node.closest("mjx-container"))
+            .filter((node) => node.scrollWidth > node.clientWidth + 1 && node.clientWidth > 1)
+            .filter((node) => ["hidden", "clip"].includes(getComputedStyle(node).overflowX))
+            .map((node) => node.outerHTML.slice(0, 80))"""
+        assert tab.evaluate(clipped) == []
+        # the width changes nothing else that axe looks at
+        assert violations(tab, ["scrollable-region-focusable", "target-size"]) == {}
 
 
 def test_images_are_described(site: Path, page: str) -> None:

@@ -105,7 +105,7 @@ def test_threads_that_run_different_batches_have_their_own_lengths():
 
 @pytest.mark.filterwarnings("ignore")  # dynamo's own
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-@pytest.mark.parametrize("name", ["BERT", "T5", "ModernBERT"])
+@pytest.mark.parametrize("name", MODELS)
 def test_compiled_before_and_after_patching(name, schedule):
     model = build(name)
     plain = run(model)
