@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import inspect
 import os
+import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ from tempscale.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_COLUMNS = ["name", "label", "text", "tokens", "summary", "body"]
+_Row = tuple[str, str, str, int, str, str]
 
 PACKAGES = ("matplotlib", "numpy", "pandas", "scipy", "sklearn", "torch")
 
@@ -77,50 +81,45 @@ def _distinct(packages: tuple[str, ...]) -> "pd.DataFrame":
     """Return the docstrings of several packages without duplicate texts, and which of them are pairs."""
     import pandas as pd
 
-    frame = pd.concat([_kept(package) for package in packages])
-    frame = frame.sort_values(["name", "label", "text"], ignore_index=True).drop_duplicates("text", ignore_index=True)
+    rows = sorted(row for package in packages for row in _kept(package))
+    frame = pd.DataFrame(rows, columns=_COLUMNS).drop_duplicates("text", ignore_index=True)
     alone = ~(frame.summary.duplicated(keep=False) | frame.body.duplicated(keep=False))
     return frame.assign(pair=alone & (frame.body != ""))
 
 
-def _kept(package: str) -> "pd.DataFrame":
+def _kept(package: str) -> list[_Row]:
     """Return all docstrings of a package, from the folder TEMPSCALE_CACHE where they are there."""
-    import pandas as pd
-
     folder = os.environ.get("TEMPSCALE_CACHE")
     if not folder:
         return _read(package)
     seen = hashlib.sha256(Path(__file__).read_bytes())
-    seen.update(pd.__version__.encode())  # a pickle is for the pandas that wrote it
     for file in [_tokenizer(), *_sources(package)[1]]:
         stat = file.stat()
         seen.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     path = Path(folder, f"docstrings-{package}-{seen.hexdigest()[:16]}.pkl")
     if path.is_file():
-        kept: pd.DataFrame = pd.read_pickle(path)
+        kept: list[_Row] = pickle.loads(path.read_bytes())
         return kept
-    frame = _read(package)
+    rows = _read(package)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
-        frame.to_pickle(unfinished)
-    return frame
+        unfinished.write_bytes(pickle.dumps(rows))
+    return rows
 
 
 @functools.cache
-def _read(package: str) -> "pd.DataFrame":
-    import pandas as pd
+def _read(package: str) -> list[_Row]:
     from tokenizers import Tokenizer
 
-    found = pd.DataFrame(_package_docstrings(package), columns=["name", "label", "text"])
+    found = list(_package_docstrings(package))
     tokenizer = Tokenizer.from_file(str(_tokenizer()))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    parts = [_summary_and_body(text) for text in found.text]
-    return found.assign(
-        tokens=[len(encoding.ids) for encoding in tokenizer.encode_batch(found.text.tolist())],
-        summary=[summary for summary, _ in parts],
-        body=[body for _, body in parts],
-    )
+    encoded = tokenizer.encode_batch([text for _, _, text in found])
+    return [
+        (name, label, text, len(encoding.ids), *_summary_and_body(text))
+        for (name, label, text), encoding in zip(found, encoded, strict=True)
+    ]
 
 
 def _sources(package: str) -> tuple[Path, list[Path]]:

@@ -124,3 +124,10 @@ def test_a_cache_holds_the_same_frame_and_notices_a_changed_package(tmp_path, mo
     corpus._read.cache_clear()
     assert docstrings(["cachedpackage"]).summary.tolist() == ["Return two."]
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_package_without_docstrings_changes_nothing(tmp_path, monkeypatch):
+    (tmp_path / "silentpackage").mkdir()
+    (tmp_path / "silentpackage" / "__init__.py").write_text("x = 1\n", "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pd.testing.assert_frame_equal(docstrings(["numpy", "silentpackage", "numpy"]), docstrings(["numpy"]))
