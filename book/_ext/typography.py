@@ -19,7 +19,7 @@ CODE = (nodes.literal, nodes.FixedTextElement, nodes.raw, nodes.math, nodes.math
 
 def with_minus(text: str) -> str:
     """Write the sign of a number as a minus: of "-0.4 to 1-2", only the first."""
-    return re.sub(r"(?<![\w.,)\]-])-(?=\.?\d)", MINUS, text)
+    return re.sub(r"(?<![\w.)\]-])-(?=\.?\d)", MINUS, text)
 
 
 def with_space(text: str) -> str:
