@@ -4,10 +4,10 @@ import base64
 import importlib.resources
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from IPython.display import HTML
 
 # The look is that of `plots`; notebooks saved with version 0.1 import it from here.
-__all__ = ["PALETTE", "glue", "read_results", "slider", "use_style"]
+__all__ = ["PALETTE", "glue", "glue_interval", "in_points", "read_results", "slider", "use_style"]
 
 
 def glue(**values: float | int | str) -> None:
@@ -34,6 +34,28 @@ def glue(**values: float | int | str) -> None:
         plain = value.item() if hasattr(value, "item") else value
         print(f"{name} = {plain:.6g}" if isinstance(plain, float) else f"{name} = {plain}")
         _record(name, repr(plain))
+
+
+def glue_interval(**intervals: Iterable[float]) -> None:
+    """Hand estimates and both ends of their intervals to the prose, as name, name_low and name_high.
+
+    >>> glue_interval(gain=(0.5, -0.25, 1.25))
+    gain = 0.5
+    gain_low = -0.25
+    gain_high = 1.25
+    """
+    for name, values in intervals.items():
+        glue(**{f"{name}{end}": value for end, value in zip(("", "_low", "_high"), values, strict=True)})
+
+
+def in_points(row: Any, digits: int = 2) -> str:
+    """Return the difference, low and high of a row, which are points already, as a reader wants them.
+
+    >>> from types import SimpleNamespace
+    >>> in_points(SimpleNamespace(difference=0.263, low=-0.1, high=1), digits=1)
+    '+0.3 [-0.1, +1.0]'
+    """
+    return "{:+.{n}f} [{:+.{n}f}, {:+.{n}f}]".format(row.difference, row.low, row.high, n=digits)
 
 
 def read_results(name: str) -> "pd.DataFrame":
