@@ -71,7 +71,7 @@ def find_transformer(model: nn.Module) -> Any:
 @contextmanager
 def evaluation_mode(transformer: nn.Module, implementation: str | None = None) -> Iterator[None]:
     """Evaluation mode without gradients, perhaps in another attention implementation; all put back afterwards."""
-    training = {module: module.training for module in transformer.modules()}
+    training = [module for module in transformer.modules() if module.training]
     configs = configurations(transformer)
     before = [config._attn_implementation for config in configs]
     with ExitStack() as stack:
@@ -80,7 +80,8 @@ def evaluation_mode(transformer: nn.Module, implementation: str | None = None) -
         stack.enter_context(torch.inference_mode(False))  # which hides what operators are made of
         stack.enter_context(torch.no_grad())
         try:
-            transformer.eval()
+            if training:
+                transformer.eval()
             if implementation is not None:
                 for config in configs:
                     config._attn_implementation = implementation
@@ -88,8 +89,8 @@ def evaluation_mode(transformer: nn.Module, implementation: str | None = None) -
         finally:
             for config, own in zip(configs, before, strict=True):
                 config._attn_implementation = own
-            for module, flag in training.items():
-                module.training = flag
+            for module in training:
+                module.training = True
 
 
 @contextmanager
@@ -99,13 +100,17 @@ def watching(
     leave: Callable[[nn.Module, Any, Any], None],
 ) -> Iterator[None]:
     """Call `enter(module, args, kwargs)` before and `leave(module, args, output)` after every module that runs."""
-    with ExitStack() as hooks:
+    hooks = []
+    try:
         for module in transformer.modules():
             # A softmax module belongs to the attention around it.
             if not isinstance(module, nn.Softmax):
-                hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
-                hooks.callback(module.register_forward_hook(leave).remove)
+                hooks.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+                hooks.append(module.register_forward_hook(leave))
         yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def configurations(transformer: nn.Module) -> list[Any]:

@@ -4,6 +4,7 @@ A temperature reaches what a model calls as softmax or scaled_dot_product_attent
 also be made by a native kernel, a scripted function, exp and sum: all of these are operators for torch's dispatcher.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,9 @@ class Survey(TorchDispatchMode):  # type: ignore[no-untyped-call]
         output = func(*args, **(kwargs or {}))
         module, seen = self._where()
         if module is not None:
-            self._look(module, seen, func.name().partition("::")[2].partition(".")[0], args, kwargs or {}, output)
+            operator, matters = _named(func)
+            if matters:
+                self._look(module, seen, operator, args, kwargs or {}, output)
         return output
 
     def _look(self, module: nn.Module, seen: bool, operator: str, args: Any, kwargs: Any, output: Any) -> None:
@@ -117,6 +120,14 @@ class Survey(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _follow(self, weights: torch.Tensor, call: Call) -> None:
         self._weights[_place(weights)] = call
         self._kept.append(weights)
+
+
+@functools.cache
+def _named(func: Any) -> tuple[str, bool]:
+    """Return the name of an operator, and whether it is one of those that are followed."""
+    operator = func.name().partition("::")[2].partition(".")[0]
+    followed = (*_SOFTMAXES, *_EXPONENTIALS, "sum", *_COPIES, *_PRODUCTS)
+    return operator, operator in followed or any(name in operator for name in _FUSED)
 
 
 def _place(tensor: torch.Tensor) -> int:
