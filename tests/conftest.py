@@ -33,9 +33,11 @@ FLAGS = [
 def browser():
     """Headless Chromium: one for all tests of a process, in which Playwright allows no second."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    # the shell draws the same pages in half the time: it has no window to keep
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
     if executable is None:
-        absent("no chromium, chromium-browser or google-chrome on PATH: install one")
+        absent(f"none of {', '.join(names)} on PATH: install one")
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
