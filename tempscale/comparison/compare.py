@@ -193,7 +193,7 @@ def compare(
         lengths: whether to compare by length, too, which takes most of the time.
 
     Returns:
-        One row for each comparison. The columns to begin with:
+        One row for each comparison. Read these columns first.
 
         - `scope`, what is compared; the list below;
         - `difference`, score minus baseline, in the units of the score, with its interval from `low` to `high`;
