@@ -34,7 +34,7 @@ test: $(READY)
 # The package on the oldest versions that it allows, without the extras, so that some modules cannot be imported; they
 # warn of what has changed since.
 test-oldest: $(OLDEST)
-	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(PARALLEL) tempscale tests --ignore tests/book --ignore tests/test_repository.py --ignore tempscale/encoding/prompts.py --deselect tempscale/advice/advise.py::tempscale.advice.advise.advise -o filterwarnings=ignore --doctest-ignore-import-errors
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(PARALLEL) tempscale tests --ignore tests/book --ignore tests/test_repository.py --ignore tempscale/encoding/prompts.py --deselect tempscale/advice/advise.py::tempscale.advice.advise.advise --deselect tempscale/comparison/compare.py::tempscale.comparison.compare.compare --deselect tempscale/evaluation/evaluate.py::tempscale.evaluation.evaluate.evaluate -o filterwarnings=ignore --doctest-ignore-import-errors
 
 $(OLDEST): tests/oldest.txt pyproject.toml
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest

@@ -7,6 +7,7 @@ A card is written as MyST, so a chapter's label, a section or a work of the bibl
 warning by the rules of the book; a test or a result file that does not exist is one by ours. Warnings fail the build.
 """
 
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,16 @@ def chapter_of(label: str) -> str:
     return f"{{{role}}}`{label}`"
 
 
+def first_sentence(text: str) -> tuple[str, str]:
+    """The first sentence of a text, and the rest of it.
+
+    >>> first_sentence("It rises by 0.117 [0.080, 0.153]. Both models do.")
+    ('It rises by 0.117 [0.080, 0.153].', 'Both models do.')
+    """
+    first, _, more = re.sub(r"(?<=[^\s.]{2}[.!?]) (?=[A-Z*`$])", "\n", text, count=1).partition("\n")
+    return first, more
+
+
 def listed(entries: dict[str, str]) -> str:
     """The entries that say something, as a list of definitions."""
     return "\n\n".join(f"{term}\n: {text}" for term, text in entries.items() if text)
@@ -173,19 +184,21 @@ class ClaimsDirective(_Ledger):
         cited = ", ".join(f"{{cite:t}}`{key}`" for key in claim.source)
         origin = " ".join(part for part in (cited and f"{cited}.", claim.version and f"{claim.version}.") if part)
         verdict = f"**holds** {claim.condition}" if claim.condition else f"**{words_of(claim.verdict)}**"
+        first, more = first_sentence(claim.finding)
         shown = {
-            "Verdict": f"{verdict}.",
-            "How we read it": claim.reading,
-            "What we found": claim.finding,
+            "Verdict": f"{verdict}{'' if claim.condition else f': {claim.brief}'}.",
+            "What we found": first,
         }
         folded = {
+            "How we read it": claim.reading,
+            "All that we found": claim.finding if more else "",
             "Evidence": "; ".join(map(chapter_of, claim.chapters)) + ".",
             "Source": f"{origin} {TAGS[claim.tag]}".strip(),
             "Tests": ", ".join(filter(None, map(self.test, claim.tests))),
             "Results": ", ".join(filter(None, map(self.result, claim.results))),
             "What would change our mind": claim.change_our_mind,
         }
-        title = "Evidence, and what would change our mind" if claim.change_our_mind else "Evidence"
+        title = "How we read it, and the evidence"
         text = f"{claim.statement}\n\n{listed(shown)}\n\n```{{dropdown}} {title}\n{listed(folded)}\n```"
         return self.parsed(text, section)
 

@@ -77,9 +77,9 @@ def cost(tokens: float, vectors: float = 1.0) -> str:
     """Return what a side costs more than without a remedy, from ratios of tokens read and vectors kept.
 
     >>> cost(1.0), cost(1.26), cost(1.26, 3.4)
-    ('none', '1.3 x the tokens', '1.3 x the tokens, 3.4 vectors a text')
+    ('none', '1.3 times the tokens', '1.3 times the tokens, 3.4 vectors a text')
     """
-    more = [f"{tokens:.1f} x the tokens"] if round(tokens, 1) != 1 else []
+    more = [f"{tokens:.1f} times the tokens"] if round(tokens, 1) != 1 else []
     if vectors > 1:
         more.append(f"{vectors:.1f} vectors a text")
     return ", ".join(more) or "none"

@@ -166,12 +166,15 @@ def compare(
 ) -> "pd.DataFrame":
     """Compare every setting in a store with the baseline temperature, on the same items.
 
-    A setting is a temperature or schedule with the layers and the side it applies to, and a remedy for long texts if there
-    is one, such as reading them in pieces. It is compared only with the same model, data, max_seq_length and dtype, without
-    a remedy. Intervals are percentile bootstrap intervals over items (queries, pairs, rows), p-values those of the paired
-    randomisation test (`tempscale.statistics.paired`). Queries that share a relevant document are resampled together; pairs
-    that share a sentence widen the interval (`variance_inflation`); for a classification the training sets that mteb drew
-    count as drawn. Corpora and tasks are fixed: nothing is said about other tasks.
+    For one setting on one task read three columns: `difference`, and `low` and `high`, the ends of its interval. An interval
+    that includes zero is no finding.
+
+    A setting is a temperature or schedule with its layers and side, and a remedy if there is one. It is compared with the
+    baseline of the same model, data, max_seq_length and dtype, without a remedy. Intervals are percentile bootstrap
+    intervals over items (queries, pairs, rows), p-values those of the paired randomisation test
+    (`tempscale.statistics.paired`). Corpora and tasks are fixed: nothing is said about other tasks. Items that belong
+    together stay together: queries that share a relevant document are resampled together, pairs that share a sentence
+    widen the interval (`variance_inflation`), and for a classification the training sets that mteb drew count as drawn.
 
     Args:
         out: folder that `evaluate` wrote.
@@ -190,8 +193,16 @@ def compare(
         lengths: whether to compare by length, too, which takes most of the time.
 
     Returns:
-        One row for each comparison; `difference` is score minus baseline, in the units of the score, `cut` the share of
-        texts that were cut at max_seq_length, and `prompts` what was put in front of them, as JSON. The scopes are
+        One row for each comparison. Read these columns first.
+
+        - `scope`, what is compared; the list below;
+        - `difference`, score minus baseline, in the units of the score, with its interval from `low` to `high`;
+        - `half_width`, about the smallest difference that the items can tell from none;
+        - `p`, and `p_holm`, corrected for what `family` says; `p_holm_all` corrects over all rows of the scope "task", of
+          all settings and models, and likewise over all of "overall", and is NaN elsewhere;
+        - `cut`, the share of texts that were cut at max_seq_length, and `prompts`, what was put in front of them, as JSON.
+
+        The scopes:
 
         - "task", a setting on a task, the mean over its splits and subsets; `p_holm` corrects over a setting's tasks;
         - "part", one split and subset of a task that has several; `p_holm` corrects over the parts of a setting;
@@ -204,11 +215,7 @@ def compare(
           and p-value repeat the choice in every resample (`tempscale.comparison.held_out`).
 
         A task without scores of items, or with fewer than ten, has a difference but no interval, and no share in the last
-        three; nor has one whose score is not defined, which has no difference either. `half_width` is about the smallest
-        difference that the items can tell from none.
-
-        `family` says what `p_holm` corrects over. `p_holm_all` corrects over all rows of the scope "task" in the table, of
-        all settings and models, and likewise over all of "overall"; elsewhere it is NaN.
+        three; nor has one whose score is not defined, which has no difference either.
 
         `interval` says what is resampled: "items", "clusters of items", "items that share texts", "items, training sets
         fixed" or "items and training sets", several of them for a mean. `low`, `high` and `p` hold for other training sets
@@ -229,6 +236,17 @@ def compare(
         UserWarning: one sentence each about what is left out (tasks without a baseline, older states of a name, units that
             were altered, settings that lack parts or tasks, lengths with too few items), about scores that are not
             defined, about packages that differ, and about a table too large for the number of resamples.
+
+    >>> import tempfile
+    >>> from tempscale import docstrings, evaluate
+    >>> folder = tempfile.mkdtemp()
+    >>> texts = docstrings(["numpy"]).query("pair").head(40)[["summary", "body"]]
+    >>> texts.set_axis(["query", "document"], axis=1).to_csv(f"{folder}/mine.csv", index=False)
+    >>> _ = evaluate("minilm", f"{folder}/mine.csv", [1.0, 0.5], out=f"{folder}/scores", progress=False)
+    >>> table = compare(f"{folder}/scores", lengths=False)
+    >>> row = table[table.scope == "task"].iloc[0]
+    >>> row.task, row.temperature, bool(row.low < 0 < row.high)
+    ('mine', '0.5', True)
     """
     import pandas as pd
 

@@ -50,9 +50,12 @@ def evaluate(
 ) -> "pd.DataFrame":
     """Evaluate a model on MTEB tasks at several temperatures, and with other remedies.
 
+    Say what to run and where to keep it: a model, tasks or a file of pairs, temperatures, and `out`. `tempscale.compare`
+    reads the results.
+
     mteb itself evaluates, with the prompts and the pooling of the model's authors. A finished unit (a task's split and
     subset at one temperature, for one model, data and setting) is never run twice: call again to resume after an
-    interruption, or several times at once on one machine to share the work. `tempscale.compare` reads the results.
+    interruption, or several times at once on one machine to share the work.
 
     Args:
         model: "minilm", a hub id, a local folder, or a loaded SentenceTransformer, which is left as it was.
@@ -90,6 +93,15 @@ def evaluate(
         KeyboardInterrupt: as it came, and with how much is finished; call again to go on.
         OSError: `out` cannot be written. MemoryError: not even one text fits on the device.
         ModuleNotFoundError: mteb or ray is not installed.
+
+    >>> import tempfile
+    >>> from tempscale import docstrings
+    >>> folder = tempfile.mkdtemp()
+    >>> texts = docstrings(["numpy"]).query("pair").head(40)[["summary", "body"]]
+    >>> texts.set_axis(["query", "document"], axis=1).to_csv(f"{folder}/mine.csv", index=False)
+    >>> units = evaluate("minilm", f"{folder}/mine.csv", [1.0, 0.9], out=f"{folder}/scores", progress=False)
+    >>> units[["task", "temperature", "metric"]].values.tolist()
+    [['mine', '1.0', 'ndcg_at_10'], ['mine', '0.9', 'ndcg_at_10']]
     """
     _check_installed("mteb", "eval")
     if engine == "ray":

@@ -1,5 +1,7 @@
 """The page of architectures: its table, what it says about folding, and its measurements."""
 
+import math
+
 import pandas as pd
 import pytest
 import transformers
@@ -50,6 +52,20 @@ def test_the_page_names_every_family_and_what_it_can_hold():
         *found[["architectures", "fold"]].itertuples(index=False, name=None)
     ]
     assert [names for names, *_ in (row for row in rows if len(row) == 2)][2:] == found.architectures.tolist()
+    assert [row[1] for row in rows if len(row) == 4][2:] == found.error.map(rounded_up).tolist()
+    n, kept = len(ARCHITECTURES), len(ARCHITECTURES) - len(NOT_WEIGHTS)
+    assert f"**{n} architectures were tested, as small models with random weights: all {n} take" in page
+    assert f"and {kept} of them can hold one in their weights.**" in page
+
+
+def rounded_up(error):
+    """An error as the page writes it, with one digit that is not below it."""
+    exponent = math.floor(math.log10(error))
+    digit = math.ceil(error / 10**exponent)
+    if digit == 10:
+        digit, exponent = 1, exponent + 1
+    raised = str(-exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digit} · 10⁻{raised}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 @pytest.mark.parametrize("file", TABLES, ids=lambda file: file.stem)

@@ -1,5 +1,7 @@
 """The pages to look things up in: no public name is missing, and the alphabet leads to the first word of each letter."""
 
+import ast
+import inspect
 import re
 from collections import Counter
 
@@ -22,6 +24,19 @@ def test_the_api_has_every_public_name_once(site):
     assert not any(words in page.get_text() for page in rooms for words in ("Alias for field", "<function"))
     index = [a["href"].partition("#")[2] for a in soup(site, "api").select(".api-index li a.reference:first-child")]
     assert sorted(index) == sorted(name for name in names if name.count(".") == 1)
+
+
+def test_each_line_of_code_by_task_is_a_call_that_the_package_takes():
+    tasks = (ROOT / "book" / "api.md").read_text("utf-8").partition("## By task")[2].partition("## All names")[0]
+    lines = [line for line in tasks.splitlines() if line.startswith(": `")]
+    calls = 0
+    for code in re.findall("`([^`]+)`", " ".join(lines)):
+        for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
+            if isinstance(call.func, ast.Name):
+                signature = inspect.signature(getattr(tempscale, call.func.id))
+                signature.bind(*call.args, **{keyword.arg: keyword for keyword in call.keywords})
+                calls += 1
+    assert calls >= len(lines) >= 11
 
 
 def test_the_alphabet_of_the_glossary_leads_to_the_first_word_of_each_letter():

@@ -1,0 +1,23 @@
+"""The two tokens on which the page of notation shows its symbols at work."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from tempscale import dc, filter_rate, hc
+
+
+@pytest.mark.parametrize(
+    ("temperature", "second_row", "out", "rate"),
+    [(1, [1 / 4, 3 / 4], 3 / 2, 1 / 4), (1 / 2, [1 / 10, 9 / 10], 6 / 5, 2 / 5)],
+)
+def test_the_example_of_the_notation(temperature, second_row, out, rate):
+    x = np.array([[3.0], [1.0]])
+    logits = np.array([[0, 0], [0, np.log(3)]])
+    attention = softmax(logits / temperature, axis=-1)
+    assert np.allclose(attention, [[1 / 2, 1 / 2], second_row])
+    assert np.allclose(dc(x).T, [2, 2])
+    assert np.allclose(hc(x).T, [1, -1])
+    assert np.allclose((attention @ x).T, [2, out])
+    assert np.allclose(hc(attention @ x).T, [rate, -rate])
+    assert np.isclose(filter_rate(attention), rate)
