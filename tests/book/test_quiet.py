@@ -171,6 +171,21 @@ def test_columns_of_numbers_are_set_to_the_right() -> None:
     assert aligned.replace(' class="number"', "").replace("−", "-") == html
 
 
+def test_rows_that_may_become_cards_name_their_columns_and_keep_their_roles() -> None:
+    table = (
+        '<table class="cards table">\n<thead>\n<tr class="row-odd"><th class="head"><p>case</p></th>\n'
+        '<th class="head"><p>gain, <em>points</em></p></th>\n</tr>\n</thead>\n<tbody>\n'
+        '<tr class="row-even"><td><p>search</p></td>\n<td><p>+1.65</p></td>\n</tr>\n</tbody>\n</table>'
+    )
+    assert tables.CARDS.fullmatch(table)
+    assert not tables.CARDS.search(table.replace("cards ", ""))
+    dealt = tables.cards(table)
+    assert re.findall(r'<td role="cell" data-label="(.*?)">', dealt) == ["case", "gain, points"]
+    assert dealt.count('role="row"') == 2
+    assert dealt.count('role="columnheader"') == 2
+    assert re.sub(r' (role|data-label)=".*?"', "", dealt) == table
+
+
 def test_a_row_without_its_outer_index_is_aligned_like_the_others() -> None:
     html = "<tr><th>a</th><th>x</th><td>1</td></tr><tr><th>y</th><td>2</td></tr>"
     assert re.findall(r'class="number">(.)', tables.align(html)) == ["1", "2"]
