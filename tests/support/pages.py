@@ -63,21 +63,22 @@ def alike_once(tab: Page) -> None:
 
 
 def formulas_boxed(tab: Page) -> None:
-    """Put an empty box of its size in the place of each formula's parts.
+    """Leave of each formula its box, empty and as large as it was.
 
     MathJax draws them by its style sheet, in the colour of the text around: nothing for axe to judge, and yet most of a
     page's elements, each of which it would visit for every rule.
     """
     tab.evaluate(
         """() => {
-            const formulas = [...document.querySelectorAll("mjx-container")].map((formula) => {
-                const { width, height } = formula.firstElementChild.getBoundingClientRect();
-                return [formula, `display: inline-block; width: ${width}px; height: ${height}px`];
+            const boxes = [...document.querySelectorAll("mjx-container > mjx-math")].map((box) => {
+                const { width, height } = box.getBoundingClientRect();
+                return [box, width, height];
             });
-            for (const [formula, style] of formulas) {
-                const box = document.createElement("span");
-                box.style = style;
-                formula.replaceChildren(box);
+            for (const [box, width, height] of boxes) {
+                box.replaceChildren();
+                box.style.width = `${width}px`;
+                box.style.height = `${height}px`;
+                box.parentNode.replaceChildren(box);
             }
         }"""
     )
