@@ -25,6 +25,7 @@ import quiet
 import reading_time
 import tables
 import typography
+import unused
 from claims import ClaimsDirective, SummaryDirective
 from repository import address
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
@@ -78,6 +79,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", local_assets.copy_mathjax)
     # after every extension has added its own
     app.connect("html-page-context", local_assets.drop_remote_assets, priority=900)
+    app.connect("html-page-context", local_assets.drop_idle_mathjax, priority=900)
     api_reference.register(app)
     appendix_numbers.register(app)
     bibliography_roles.register(app)
@@ -86,6 +88,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     quiet.register(app)
     tables.register(app)
     typography.register(app)
+    unused.register(app)
     app.connect("build-finished", forget_failed_build)
     app.add_role("verified", VerifiedRole())
     app.add_directive("claims", ClaimsDirective)

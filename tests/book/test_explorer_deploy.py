@@ -17,11 +17,19 @@ BUTTONS = {"mean": "Best mean", "interval": "Interval above 0", "held out": "Hel
 REPETITIONS = 2000  # in the browser
 
 
+@pytest.fixture(scope="module")
+def visit(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, list[str]]]:
+    with explorer_page(browser, "deploy", tmp_path_factory.mktemp("page")) as opened:
+        yield opened
+
+
 @pytest.fixture
-def tab(browser: Browser, tmp_path: Path) -> Iterator[Page]:
-    with explorer_page(browser, "deploy", tmp_path) as (tab, complaints):
-        yield tab
-        assert complaints == []
+def tab(visit: tuple[Page, list[str]]) -> Iterator[Page]:
+    """The page as it opens, loaded anew for each test."""
+    tab, complaints = visit
+    tab.reload()
+    yield tab
+    assert complaints == []
 
 
 @pytest.fixture(scope="module")

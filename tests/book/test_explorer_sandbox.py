@@ -27,11 +27,19 @@ PRESETS = {
 }
 
 
+@pytest.fixture(scope="module")
+def visit(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, list[str]]]:
+    with explorer_page(browser, "sandbox", tmp_path_factory.mktemp("page")) as opened:
+        yield opened
+
+
 @pytest.fixture
-def tab(browser: Browser, tmp_path: Path) -> Iterator[Page]:
-    with explorer_page(browser, "sandbox", tmp_path) as (tab, complaints):
-        yield tab
-        assert complaints == []
+def tab(visit: tuple[Page, list[str]]) -> Iterator[Page]:
+    """The page as it opens, loaded anew for each test."""
+    tab, complaints = visit
+    tab.reload()
+    yield tab
+    assert complaints == []
 
 
 def start(tab: Page, preset: str, n: int = 8) -> None:

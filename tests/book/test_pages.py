@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Browser, Page
-from support.pages import alike_once, dressed, opened, violations
+from support.pages import dressed, opened, violations
 
 
 @cache
@@ -41,6 +41,23 @@ def test_page_is_quiet_local_and_set(wide: tuple[Page, list[str]]) -> None:
         }"""
     )
     assert re.findall(r".{0,30}(?:\$|\\[(\[]|\{[a-z:]+\}`).{0,30}", prose) == []
+
+
+def test_page_is_light(wide: tuple[Page, list[str]]) -> None:
+    tab, _ = wide
+    loaded = tab.evaluate(
+        """async () => {
+            await document.fonts.ready;
+            return performance.getEntries().filter((entry) => entry.decodedBodySize)
+                .map((entry) => [new URL(entry.name).pathname, entry.decodedBodySize]);
+        }"""
+    )
+    weights = {path: size for path, size in loaded if not path.endswith((".png", ".svg"))}
+    assert {Path(path).suffix for path in weights} >= {".html", ".css", ".js"}
+    assert sum(weights.values()) < 2_000_000, weights
+    # what is taken out of the theme's icons is none that a page draws
+    icons = tab.locator("[class*=fa-solid], [class*=fa-brands], .svg-inline--fa")
+    assert icons.count() == tab.locator("svg.svg-inline--fa:has(> path[d])").count() > 0
 
 
 def test_open_code_is_not_cut_off(wide: tuple[Page, list[str]]) -> None:
@@ -185,7 +202,6 @@ def test_page_is_accessible_and_figures_have_a_twin(
         assert drawn == [[[f"only-{scheme}"], drawn[0][1], True]] * len(drawn)
         assert drawn[0][1] != "none"
     tab.evaluate("document.querySelectorAll('details').forEach((node) => (node.open = true))")
-    alike_once(tab)
     # the scheme changes colours, and nothing else
     rules = ["color-contrast", "link-in-text-block"] if scheme == "dark" else None
     assert violations(tab, rules) == {}

@@ -14,9 +14,9 @@ CLIPPED = """() => [...document.querySelectorAll("article.bd-article, article.bd
     .map((node) => node.outerHTML.slice(0, 80))"""
 
 
-@pytest.fixture(params=PRINTED)
+@pytest.fixture(params=PRINTED, scope="module")
 def paper(browser: Browser, site: Path, address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page as it is printed from a dark screen."""
+    """A page as it is printed from a dark screen, for all tests below: the last of them leaves the paper."""
     if not (site / "book" / f"{request.param}.html").is_file():
         pytest.skip(f"book/{request.param} is not in this book")
     with browser.new_context(viewport={"width": A4, "height": 1000}, color_scheme="dark") as context:
@@ -36,14 +36,15 @@ def test_no_line_is_clipped_on_paper(paper: Page) -> None:
     # a box that is a page wide and a line too long: what the test above looks for
     paper.evaluate(
         """() => document.querySelector("article.bd-article").insertAdjacentHTML(
-            "beforeend", '<p style="white-space: nowrap">' + "long ".repeat(99) + "</p>")"""
+            "beforeend", '<p id="long" style="white-space: nowrap">' + "long ".repeat(99) + "</p>")"""
     )
     assert len(paper.evaluate(CLIPPED)) > 0
+    paper.evaluate("document.getElementById('long').remove()")
 
 
 def test_folds_are_open_and_bars_are_gone_on_paper(paper: Page) -> None:
     folded = paper.locator("article details:not([open]) > :not(summary)")
-    assert all(box.is_visible() for box in folded.all())
+    assert folded.filter(visible=False).count() == 0
     assert (
         not paper.locator(".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .copybtn")
         .filter(visible=True)

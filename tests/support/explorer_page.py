@@ -8,6 +8,8 @@ from pathlib import Path
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+from support.pages import WCAG
+
 FOLDER = Path(__file__).resolve().parents[2] / "book" / "_static" / "explorers"
 SHARED = FOLDER.parent / "explorer.js"
 # The theme's colours, which the explorers use.
@@ -52,7 +54,6 @@ PAGE = """<!doctype html>
 </main>
 </html>
 """
-WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "preload": False}
 
 
 @contextmanager
