@@ -3,6 +3,7 @@
 They are taken out of the built site's files, which are written anew from the packages' own at the end of each build.
 """
 
+import logging
 import re
 from pathlib import Path
 
@@ -40,6 +41,8 @@ STYLES = {
         re.compile("-Color"),
     ),
 }
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # what it does step by step means nothing to a reader
 
 
 def take_out(app: Sphinx, exception: Exception | None) -> None:
