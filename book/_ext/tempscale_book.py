@@ -3,6 +3,7 @@
 Addresses, assets, the execution cache, roles, the claims ledger and its map; explorers, quiet cells, figures and tables.
 """
 
+import gc
 import os
 import platform
 from importlib.metadata import version
@@ -68,6 +69,8 @@ def forget_failed_build(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the parts; called by Sphinx."""
+    # A build makes millions of nodes that live as long as it: to look for garbage among them takes half its time.
+    gc.disable()
     app.connect("config-inited", use_repository)
     app.connect("config-inited", list_versions)
     app.connect("config-inited", execution_cache.use_keyed_cache)
