@@ -46,11 +46,8 @@ def test_page_is_quiet_local_and_set(wide: tuple[Page, list[str]]) -> None:
 def test_page_is_light(wide: tuple[Page, list[str]]) -> None:
     tab, _ = wide
     loaded = tab.evaluate(
-        """async () => {
-            await document.fonts.ready;
-            return performance.getEntries().filter((entry) => entry.decodedBodySize)
-                .map((entry) => [new URL(entry.name).pathname, entry.decodedBodySize]);
-        }"""
+        """() => performance.getEntries().filter((entry) => entry.decodedBodySize)
+            .map((entry) => [new URL(entry.name).pathname, entry.decodedBodySize])"""
     )
     weights = {path: size for path, size in loaded if not path.endswith((".png", ".svg"))}
     assert {Path(path).suffix for path in weights} >= {".html", ".css", ".js"}

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Request
 
 # of what passes, axe would describe every element
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "preload": False, "resultTypes": ["violations"]}
@@ -29,12 +29,18 @@ def opened(browser: Browser, url: str, width: int = 1280, scheme: str = "light")
                 else None
             ),
         )
-        page.goto(url, wait_until="networkidle")
+        pending: set[Request] = set()
+        page.on("request", lambda request: pending.add(request))
+        page.on("requestfinished", lambda request: pending.discard(request))
+        page.on("requestfailed", lambda request: pending.discard(request))
+        page.goto(url)
+        page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; }")
+        while pending:
+            page.wait_for_timeout(10)
         # colours are judged as they end up, not in the middle of fading in
         page.add_style_tag(content="* { animation: none !important; transition: none !important; }")
         # axe does not judge colours on a gradient, and the shadow beside what scrolls is one
         page.add_style_tag(content="article div { background-image: none !important }")
-        page.evaluate("() => window.MathJax?.startup?.promise")
         yield page, complaints
 
 
