@@ -1,5 +1,6 @@
 """Shared fixtures: the packaged model, loaded once; nothing here needs a network."""
 
+import gc
 import os
 import shutil
 
@@ -27,6 +28,11 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+def pytest_collection_finish():
+    """Leave what has been imported out of every later search for garbage: it stays, and is most of what there is."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from sphinx.util.docutils import SphinxTranslator
 from sphinx_exercise.nodes import solution_node
 
 WIDEST = 88  # characters, of an output whose lines are not broken
-EXPLICIT = {"hide-cell", "hide_cell", "show-input"}
+EXPLICIT = {"show-input"}
 
 
 class Folded(nodes.General, nodes.Element):
@@ -103,13 +103,18 @@ def fold(cell: nodes.container) -> None:
     tags = set(cell["cell_metadata"].get("tags", []))
     if code is None or tags & EXPLICIT:
         return
-    hidden = cell.get("hide_mode") == "input"
-    if hidden:
+    block = next(code.findall(nodes.literal_block))
+    parts = folding.whole(block.astext())
+    hidden = cell.get("hide_mode")
+    if hidden == "all" and next(cell.findall(_is("cell_code_output")), None):  # myst-nb folds code and output together
+        cell["prompt_show"] = cell["prompt_hide"] = f"{parts[0].label}, and what comes out"
+        return
+    if hidden in {"input", "all"}:
         del cell["hide_mode"]  # myst-nb would fold it once more
+    else:
+        parts = folding.split(block.astext())
     if _inside(cell, solution_node):
         return
-    block = next(code.findall(nodes.literal_block))
-    parts = folding.whole(block.astext()) if hidden else folding.split(block.astext())
     if not any(part.label for part in parts):
         return
     code["classes"].append("parts")

@@ -3,8 +3,10 @@
 They are taken out of the built site's files, which are written anew from the packages' own at the end of each build.
 """
 
+import hashlib
 import logging
 import re
+from functools import cache
 from pathlib import Path
 
 import myst_nb
@@ -23,6 +25,8 @@ ICON = re.compile(r'"?([a-z0-9-]+)"?:\[\d+,\d+,(\[[^]]*\]),"[0-9a-f]+",(?:"[^"]*
 ICON_NAME = re.compile(r"\bfa-([a-z0-9-]+)")
 DRAWN = re.compile(r'class="([^"]*\bfa-(?:solid|regular|brands)\b[^"]*)"')
 GLYPH = re.compile(r"[\ue000-\uf8ff]|\\([ef][0-9a-f]{3})\b")
+# a file of the site as pages name it, with the version by which browsers keep it
+VERSIONED = re.compile(r'(_static/([^"?]+)\?(?:digest|v)=)[0-9a-f]+')
 # smaller with the glyphs in use than their compressed form with all
 WOFF2 = re.compile(r'url\([^)]*/fontawesome/[^)]*\) format\("woff2"\),')
 # style sheet -> the rules that may be unused, and the names in them that a page or a script must have
@@ -51,12 +55,12 @@ def take_out(app: Sphinx, exception: Exception | None) -> None:
         return
     site = Path(app.outdir)
     static = site / "_static"
-    pages = [path.read_text("utf-8") for path in site.rglob("*.html")]
+    pages = {path: path.read_text("utf-8") for path in site.rglob("*.html")}
     scripts = [path.read_text("utf-8") for path in static.rglob("*.js") if path.name != Path(SCRIPT).name]
-    text = "\n".join(pages + scripts)
+    text = "\n".join([*pages.values(), *scripts])
 
     script = (THEME / SCRIPT).read_text("utf-8")
-    refuse_unknown("\n".join(pages), script)
+    refuse_unknown("\n".join(pages.values()), script)
     used = set(ICON_NAME.findall(text))
     (static / SCRIPT).write_text(ICON.sub(lambda icon: icon[0] if used & names(icon) else "", script), "utf-8")
 
@@ -69,6 +73,7 @@ def take_out(app: Sphinx, exception: Exception | None) -> None:
     glyphs = {int(found[1] or hex(ord(found[0])), 16) for sheet in sheets for found in GLYPH.finditer(sheet)}
     for path in (THEME / FONTS).glob("*.ttf"):
         write_glyphs(path, glyphs, static / FONTS / path.name)
+    set_versions(pages, static)
 
 
 def names(icon: re.Match[str]) -> set[str]:
@@ -105,6 +110,18 @@ def write_glyphs(font: Path, glyphs: set[int], target: Path) -> None:
         subsetter.populate(unicodes=glyphs)
         subsetter.subset(opened)
         opened.save(target)
+
+
+def set_versions(pages: dict[Path, str], static: Path) -> None:
+    """Name each file of the site by a hash of what is in it now, or a browser would keep the icons of an older build."""
+
+    @cache
+    def version(name: str) -> str:
+        return hashlib.sha256((static / name).read_bytes()).hexdigest()[:8]
+
+    for path, page in pages.items():
+        if (named := VERSIONED.sub(lambda found: found[1] + version(found[2]), page)) != page:
+            path.write_text(named, "utf-8")
 
 
 def register(app: Sphinx) -> None:

@@ -18,7 +18,7 @@ from tempscale.embeddings.remedies import Remedy, as_remedy, read_remedy
 from tempscale.embeddings.sides import CrossFitted, as_array, unit_again
 from tempscale.encoding.encoder import Encoder
 from tempscale.encoding.reading import LEAST
-from tempscale.evaluation.evaluate import evaluate
+from tempscale.evaluation.evaluate import check_installed, evaluate
 from tempscale.evaluation.identity import model_name, prompts_of
 from tempscale.evaluation.progress import duration
 from tempscale.evaluation.store import Store
@@ -165,7 +165,8 @@ def advise(
 
     Raises:
         ValueError: too few queries, a remedy that is not possible for the model, or what `evaluate` refuses.
-        OSError: a file that cannot be read, or a folder that cannot be written. ModuleNotFoundError: mteb is not installed.
+        OSError: a file that cannot be read, or a folder that cannot be written.
+        ModuleNotFoundError: mteb is not installed: it comes with the extra `eval`.
 
     >>> from tempscale import docstrings
     >>> texts = docstrings(["numpy"], min_tokens=24).query("pair").head(50)
@@ -173,6 +174,7 @@ def advise(
     >>> found.table.remedy.tolist(), found.scores.columns.tolist()
     (['project'], ['query', 'cluster', 'none', 'project'])
     """
+    check_installed("advise", "mteb", "eval")
     task = _task(pairs, documents)
     queries, corpus = task.query_texts(), task.document_texts()
     if len(queries) < FEWEST:

@@ -92,7 +92,7 @@ def evaluate(
         EvaluationError: tasks that failed, because of their data or inside mteb; everything else is finished.
         KeyboardInterrupt: as it came, and with how much is finished; call again to go on.
         OSError: `out` cannot be written. MemoryError: not even one text fits on the device.
-        ModuleNotFoundError: mteb or ray is not installed.
+        ModuleNotFoundError: mteb or ray is not installed: they come with the extras `eval` and `ray`.
 
     >>> import tempfile
     >>> from tempscale import docstrings
@@ -103,9 +103,9 @@ def evaluate(
     >>> units[["task", "temperature", "metric"]].values.tolist()
     [['mine', '1.0', 'ndcg_at_10'], ['mine', '0.9', 'ndcg_at_10']]
     """
-    _check_installed("mteb", "eval")
+    check_installed("evaluate", "mteb", "eval")
     if engine == "ray":
-        _check_installed("ray", "ray")
+        check_installed("evaluate", "ray", "ray")
     listed = _listed("remedies", remedies, "['none', 'pieces(128)']")
     try:
         chosen = list(map(as_remedy, listed))
@@ -185,6 +185,7 @@ def _listed(name: str, given: Any, example: str) -> list[Any]:
     return list(given)
 
 
-def _check_installed(package: str, extra: str) -> None:
+def check_installed(what: str, package: str, extra: str) -> None:
+    """Raise ModuleNotFoundError if a package that something needs is not there, with the extra that brings it."""
     if importlib.util.find_spec(package) is None:
-        raise ModuleNotFoundError(f"evaluate needs {package}, which is not installed: pip install 'tempscale[{extra}]'")
+        raise ModuleNotFoundError(f"{what} needs {package}, which is not installed: pip install 'tempscale[{extra}]'")

@@ -71,7 +71,7 @@ def find_transformer(model: nn.Module) -> Any:
 @contextmanager
 def evaluation_mode(transformer: nn.Module, implementation: str | None = None) -> Iterator[None]:
     """Evaluation mode without gradients, perhaps in another attention implementation; all put back afterwards."""
-    training = [module for module in transformer.modules() if module.training]
+    training = {module: module.training for module in transformer.modules()}
     configs = configurations(transformer)
     before = [config._attn_implementation for config in configs]
     with ExitStack() as stack:
@@ -80,7 +80,7 @@ def evaluation_mode(transformer: nn.Module, implementation: str | None = None) -
         stack.enter_context(torch.inference_mode(False))  # which hides what operators are made of
         stack.enter_context(torch.no_grad())
         try:
-            if training:
+            if any(training.values()):
                 transformer.eval()
             if implementation is not None:
                 for config in configs:
@@ -89,8 +89,9 @@ def evaluation_mode(transformer: nn.Module, implementation: str | None = None) -
         finally:
             for config, own in zip(configs, before, strict=True):
                 config._attn_implementation = own
-            for module in training:
-                module.training = True
+            for module, flag in training.items():
+                if module.training is not flag:
+                    module.training = flag
 
 
 @contextmanager

@@ -117,6 +117,11 @@ def test_open_code_is_short(site: Path, page: str) -> None:
     assert {start: length for start, length in lengths.items() if length > 16} == {}
 
 
+def test_folds_say_what_they_hold(site: Path, page: str) -> None:
+    labels = [node.get_text(" ", strip=True) for node in article(site, page).select("details > summary")]
+    assert [label for label in labels if not label or label.startswith("The cell's")] == []
+
+
 def test_figures_have_captions(site: Path, page: str) -> None:
     content = article(site, page)
     bare = [str(f)[:120] for f in content.select("figure") if not f.select_one("figcaption .caption-text")]

@@ -23,7 +23,9 @@ class Site:
 
     def build(self, *icons: str) -> None:
         page = "".join(f'<i class="fa-solid {icon} fa-lg"></i>' for icon in icons)
-        (self.folder / "page.html").write_text(f"{page}<div class='sd-dropdown'></div>", "utf-8")
+        (self.folder / "page.html").write_text(
+            f"<script src=\"_static/{unused.SCRIPT}?digest=0\"></script>{page}<div class='sd-dropdown'></div>", "utf-8"
+        )
         unused.take_out(SimpleNamespace(outdir=str(self.folder), builder=SimpleNamespace(format="html")), None)
 
     def icons(self) -> set[str]:
@@ -76,3 +78,11 @@ def test_a_rule_stays_if_all_names_of_a_selector_are_used(text: str, kept: bool)
     assert found.startswith(":root{--sd-x:1}")
     if not kept:
         assert found == rest
+
+
+def test_a_browser_asks_anew_for_what_has_changed(site: Site) -> None:
+    versions = []
+    for icons in (["fa-rocket"], ["fa-rocket"], ["fa-rocket", "fa-pencil"]):
+        site.build(*icons)
+        versions += re.findall(r"fontawesome\.js\?digest=([0-9a-f]{8})", (site.folder / "page.html").read_text("utf-8"))
+    assert versions[0] == versions[1] != versions[2]

@@ -135,3 +135,13 @@ def test_a_recommended_model_is_saved_and_needs_no_tempscale(folder, tmp_path, m
         direction = mean / np.linalg.norm(mean)
         (vector,) = plain.encode([new]).astype(np.float64)
         np.testing.assert_allclose(found[name][0], vector - (vector @ direction) * direction, atol=1e-5)
+
+
+@pytest.mark.parametrize("command", ["advise", "evaluate"])
+def test_without_mteb_the_extra_is_named(folder, command, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "mteb", None)
+    arguments = [folder, folder / "pairs.csv"] if command == "advise" else [folder, "--tasks", "STS12"]
+    found = CliRunner().invoke(app, [command, *map(str, arguments), "--out", str(tmp_path / "out")])
+    assert found.exit_code == 1
+    assert found.stderr == (f"tempscale: {command} needs mteb, which is not installed: pip install 'tempscale[eval]'\n")
+    assert not (tmp_path / "out").exists()
