@@ -3,6 +3,7 @@
 They are taken out of the built site's files, which are written anew from the packages' own at the end of each build.
 """
 
+import logging
 import re
 from pathlib import Path
 
@@ -106,4 +107,5 @@ def write_glyphs(font: Path, glyphs: set[int], target: Path) -> None:
 
 def register(app: Sphinx) -> None:
     """Connect to the end of a build, when every other extension has written its files."""
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it says what it does with each table of a font
     app.connect("build-finished", take_out, priority=900)
