@@ -46,8 +46,6 @@ STYLES = {
     ),
 }
 
-logging.getLogger("fontTools").setLevel(logging.WARNING)  # what it does step by step means nothing to a reader
-
 
 def take_out(app: Sphinx, exception: Exception | None) -> None:
     """Write script, style sheets and fonts with what is used; connect to `build-finished`."""
@@ -126,4 +124,5 @@ def set_versions(pages: dict[Path, str], static: Path) -> None:
 
 def register(app: Sphinx) -> None:
     """Connect to the end of a build, when every other extension has written its files."""
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it says what it does with each table of a font
     app.connect("build-finished", take_out, priority=900)

@@ -11,37 +11,67 @@ from playwright.sync_api import Browser, Page, Request
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "preload": False, "resultTypes": ["violations"]}
 
 
+class _Tab:
+    """A tab with its own storage, permissions and cache, and what was complained of and asked for in it."""
+
+    def __init__(self, browser: Browser) -> None:
+        context = browser.new_context()
+        # each page finds what a first visitor's does
+        context.add_init_script("if (location.origin !== 'null') { localStorage.clear(); sessionStorage.clear(); }")
+        self.page = context.new_page()
+        self.host = ""
+        self.complaints: list[str] = []
+        self.pending: set[Request] = set()
+        complain, done = self.complaints.append, self.pending.discard
+        self.page.on("console", lambda m: complain(m.text) if m.type in {"error", "warning"} else None)
+        self.page.on("pageerror", lambda error: complain(str(error)))
+        self.page.on("requestfailed", lambda request: complain(f"failed: {request.url}"))
+        self.page.on("requestfailed", lambda request: done(request))
+        self.page.on("requestfinished", lambda request: done(request))
+        self.page.on("response", lambda r: complain(f"{r.status}: {r.url}") if r.status >= 400 else None)
+        self.page.on("request", self._ask)
+
+    def _ask(self, request: Request) -> None:
+        self.pending.add(request)
+        asked = urlsplit(request.url)
+        if asked.scheme in {"http", "https"} and asked.netloc != self.host:
+            self.complaints.append(f"another host: {request.url}")
+
+    def open(self, url: str, width: int, scheme: str) -> None:
+        """Open an address, and wait for its formulas, its fonts and all that it asks for."""
+        self.host = urlsplit(url).netloc
+        self.complaints.clear()
+        self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.goto(url)
+        self.page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; }")
+        while self.pending:
+            self.page.wait_for_timeout(10)
+
+    def leave(self) -> None:
+        """Be ready for another page."""
+        self.page.context.set_offline(False)
+        self.page.context.clear_permissions()
+        self.page.mouse.move(0, 0)
+
+
+# A new tab takes more than opening most pages does.
+_IDLE: dict[Browser, list[_Tab]] = {}
+
+
 @contextmanager
 def opened(browser: Browser, url: str, width: int = 1280, scheme: str = "light") -> Iterator[tuple[Page, list[str]]]:
     """A page with its maths set, and a list that collects every complaint of the browser."""
-    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
-        page, complaints = context.new_page(), []
-        page.on("console", lambda m: complaints.append(m.text) if m.type in {"error", "warning"} else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
-        page.on("response", lambda r: complaints.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
-        host = urlsplit(url).netloc
-        page.on(
-            "request",
-            lambda r: (
-                complaints.append(f"another host: {r.url}")
-                if urlsplit(r.url).scheme in {"http", "https"} and urlsplit(r.url).netloc != host
-                else None
-            ),
-        )
-        pending: set[Request] = set()
-        page.on("request", lambda request: pending.add(request))
-        page.on("requestfinished", lambda request: pending.discard(request))
-        page.on("requestfailed", lambda request: pending.discard(request))
-        page.goto(url)
-        page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; }")
-        while pending:
-            page.wait_for_timeout(10)
-        # colours are judged as they end up, not in the middle of fading in
-        page.add_style_tag(content="* { animation: none !important; transition: none !important; }")
-        # axe does not judge colours on a gradient, and the shadow beside what scrolls is one
-        page.add_style_tag(content="article div { background-image: none !important }")
-        yield page, complaints
+    idle = _IDLE.setdefault(browser, [])
+    tab = idle.pop() if idle else _Tab(browser)
+    tab.open(url, width, scheme)
+    # colours are judged as they end up, not in the middle of fading in
+    tab.page.add_style_tag(content="* { animation: none !important; transition: none !important; }")
+    # axe does not judge colours on a gradient, and the shadow beside what scrolls is one
+    tab.page.add_style_tag(content="article div { background-image: none !important }")
+    yield tab.page, tab.complaints
+    tab.leave()
+    idle.append(tab)  # not after an exception: a tab in which a test failed is not used again
 
 
 def dressed(tab: Page, scheme: str) -> None:
