@@ -29,7 +29,7 @@ WORDS = {"verified numerically": "measured", "holds under": "holds if ..."}
 ANSWERS = {
     "Holds": ("proved", "verified numerically"),
     "Holds in part": ("holds under",),
-    "Does not hold here": ("not supported here",),
+    "Not supported here": ("not supported here",),
     "Not testable here": ("not testable here",),
 }
 TOPICS = {
