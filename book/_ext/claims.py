@@ -28,8 +28,8 @@ WORDS = {"verified numerically": "measured", "holds under": "holds if ..."}
 # the list on top of the page, by what a reader wants to know
 ANSWERS = {
     "Holds": ("proved", "verified numerically"),
-    "Holds in part": ("holds under",),
-    "Does not hold here": ("not supported here",),
+    "Holds under a condition": ("holds under",),
+    "Not supported here": ("not supported here",),
     "Not testable here": ("not testable here",),
 }
 TOPICS = {

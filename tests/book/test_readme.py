@@ -61,4 +61,4 @@ def test_links_and_pictures_are_absolute_and_of_this_repository():
     own = (address(), book_url(), address().replace("https://github.com", "https://colab.research.google.com/github"))
     assert len(targets) >= 3
     assert [target for target in targets if not target.startswith(own)] == []
-    assert f'pip install "tempscale[offline] @ git+{address()}"' in TEXT
+    assert f'pip install "tempscale[offline,eval] @ git+{address()}"' in TEXT
