@@ -21,3 +21,14 @@ def test_the_example_of_the_notation(temperature, second_row, out, rate):
     assert np.allclose((attention @ x).T, [2, out])
     assert np.allclose(hc(attention @ x).T, [rate, -rate])
     assert np.isclose(filter_rate(attention), rate)
+
+
+def test_colder_can_be_lower_with_two_tokens():
+    def rate(temperature):
+        first, second = (1 / (1 + np.exp(-difference / temperature)) for difference in (2, 1))
+        found = filter_rate(softmax(np.array([[2.0, 0], [1, 0]]) / temperature, axis=-1))
+        assert np.isclose(found, abs(first - second))
+        return found
+
+    assert np.round(rate(1), 3) == 0.150
+    assert np.round(rate(1 / 2), 3) == 0.101
