@@ -53,7 +53,7 @@ def take_out(app: Sphinx, exception: Exception | None) -> None:
         return
     site = Path(app.outdir)
     static = site / "_static"
-    pages = {path: path.read_text("utf-8") for path in site.rglob("*.html")}
+    pages = {path: path.read_text("utf-8") for path in site.rglob("*.html") if static not in path.parents}
     scripts = [path.read_text("utf-8") for path in static.rglob("*.js") if path.name != Path(SCRIPT).name]
     text = "\n".join([*pages.values(), *scripts])
 
