@@ -105,7 +105,9 @@ class Postprocessor(ABC):
 
 
 class Centring(Postprocessor):
-    """Take the mean embedding of the corpus away, so that it no longer makes all texts alike.
+    """Take the mean of the embeddings away, so that it no longer makes all texts alike.
+
+    For a search fit it on each side by itself, with `PerSide`: one mean for both sides loses.
 
     >>> Centring().fit_transform(np.array([[1.0, 2.0], [3.0, 2.0]]))
     array([[-1.,  0.],
@@ -123,8 +125,9 @@ class Centring(Postprocessor):
 
 
 class Projection(Postprocessor):
-    """Take away what embeddings have in the direction of the corpus's mean, and leave the rest as it is: (n, d).
+    """Take away what embeddings have in the direction of their mean, and leave the rest as it is.
 
+    For a search fit it on each side by itself, with `PerSide`.
     Unlike `Centring` it takes from each text as much as that text has: a text without the common direction keeps its place.
     After `fit`, `direction_` is the unit vector, (d,).
 
@@ -155,7 +158,7 @@ class Projection(Postprocessor):
 
 
 class Whitening(Postprocessor):
-    """Make the corpus uncorrelated with variance 1 along its principal axes, largest first: (n, dimensions).
+    """Make the corpus uncorrelated with variance 1 along its principal axes, largest first.
 
     After `fit`, `components_` is the map, (dimensions, d), or (d, d) if symmetric.
 
@@ -204,7 +207,7 @@ class Whitening(Postprocessor):
 
 
 class AllButTheTop(Postprocessor):
-    """Take away the mean and the largest principal axes of the corpus, and leave the rest as it is: (n, d).
+    """Take away the mean and the largest principal axes of the corpus, and leave the rest as it is.
 
     After `fit`, `components_` holds the axes taken away, (directions, d).
 

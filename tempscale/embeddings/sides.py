@@ -52,7 +52,7 @@ class PerSide:
         self.postprocessor = postprocessor
 
     def fit(self, *, queries: Any = None, documents: Any = None, texts: Any = None) -> Self:
-        """Learn from embeddings, (n, d) each, of any of the sides, and return self.
+        """Learn from the embeddings of any of the sides, (n, d) each, and return self.
 
         Args:
             queries: embeddings of queries.

@@ -239,7 +239,7 @@ def _gaussian_constants(tokens: Float64, a2: Float64, dimension: Float64) -> tup
 
 
 def temperature_derivative(logits: npt.ArrayLike, *, temperature: npt.ArrayLike = 1.0) -> Any:
-    """Return dσₐ / d ln τ of softmax(logits / τ) at a temperature: what a small relative change of it does to the rate.
+    """Return the derivative dσₐ / d ln τ of softmax(logits / τ): what a small relative change of τ does to the rate.
 
     With the singular vectors u, v of (I - J) A that belong to σₐ and the rows p of A, it is
     -(1/τ) Σᵢ uᵢ Cov_pᵢ(Sᵢ, v), in modulus at most maxᵢ sd_pᵢ(Sᵢ) sqrt(maxⱼ cⱼ) / τ with the column masses cⱼ. Where it is
