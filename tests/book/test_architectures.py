@@ -40,7 +40,7 @@ def test_every_architecture_belongs_to_one_family():
 def test_the_summary_is_that_of_the_newest_table():
     found = pd.read_csv(RESULTS / "agreement.csv")
     pd.testing.assert_frame_equal(found, summary(newest()), check_exact=False, rtol=1e-6)
-    # ten families can hold a temperature, as the chapter on decisions says
+    # the families whose weights can hold a temperature
     assert (found.fold != "no").sum() == 10
 
 
