@@ -43,13 +43,17 @@ def test_page_is_quiet_local_and_set(wide: tuple[Page, list[str]]) -> None:
     assert re.findall(r".{0,30}(?:\$|\\[(\[]|\{[a-z:]+\}`).{0,30}", prose) == []
 
 
-def test_page_is_light(wide: tuple[Page, list[str]]) -> None:
+def test_page_is_light(wide: tuple[Page, list[str]], site: Path) -> None:
     tab, _ = wide
+    # the files themselves: of what a browser has kept from another page, it may not know the size
     loaded = tab.evaluate(
-        """() => performance.getEntries().filter((entry) => entry.decodedBodySize)
-            .map((entry) => [new URL(entry.name).pathname, entry.decodedBodySize])"""
+        """() => performance.getEntries().filter((entry) => ["navigation", "resource"].includes(entry.entryType))
+            .map((entry) => new URL(entry.name)).filter((url) => url.origin === location.origin)
+            .map((url) => url.pathname)"""
     )
-    weights = {path: size for path, size in loaded if not path.endswith((".png", ".svg"))}
+    weights = {
+        path: (site / path.removeprefix("/")).stat().st_size for path in loaded if not path.endswith((".png", ".svg"))
+    }
     assert {Path(path).suffix for path in weights} >= {".html", ".css", ".js"}
     assert sum(weights.values()) < 2_000_000, weights
     # what is taken out of the theme's icons is none that a page draws
