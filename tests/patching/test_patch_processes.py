@@ -70,7 +70,7 @@ def test_a_patch_is_refused_inside_and_around_a_patched_model():
 def test_processes_of_sentence_transformers_have_the_temperature(minilm, schedule):
     with patch(minilm, schedule):
         expected = minilm.encode(TEXTS)
-        pool = minilm.start_multi_process_pool(["cpu"])
+        pool = minilm.start_multi_process_pool(["cpu", "cpu"])
         try:
             found = minilm.encode(TEXTS, pool=pool, chunk_size=1)
         finally:
