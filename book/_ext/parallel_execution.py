@@ -1,17 +1,17 @@
 """Execute the chapters that changed side by side, one on each core, and say how far it is.
 
-myst-nb executes them one after another, as it reads them. Here jupyter-cache runs each in a process of its own just
+myst-nb executes them one after another, as it reads them. Here jupyter-cache runs each in a kernel of its own just
 before, and myst-nb finds them in the cache. A chapter that fails is left to myst-nb, which reports it.
 """
 
 import logging
-import multiprocessing
 import os
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
 from docutils.nodes import document
+from forked_kernel import forked_kernels
 from jupyter_cache import get_cache
 from jupyter_cache.executors import load_executor
 from myst_nb.core.read import is_myst_markdown_notebook
@@ -38,30 +38,28 @@ def use_own_profile(app: Sphinx) -> None:
 
 def execute_changed(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
     """Execute the notebooks among the pages to be read, if there are several; connect to `env-before-read-docs`."""
-    pages = [Path(env.doc2path(name)) for name in docnames]
+    # in the book's order, which happens to keep all cores busy to the end
+    order = list(app.config.external_site_map)
+    pages = [Path(env.doc2path(name)) for name in sorted(docnames, key=order.index)]
     notebooks = [page for page in pages if is_myst_markdown_notebook(page.read_text("utf-8"))]
     folder = app.config.nb_execution_cache_path
     cache = get_cache(folder)
     records = [cache.add_nb_to_project(str(page), read_data=READER) for page in notebooks]
-    changed = [record.uri for record in cache.list_unexecuted(filter_uris=[record.uri for record in records])]
+    unexecuted = {record.uri for record in cache.list_unexecuted(filter_uris=[record.uri for record in records])}
+    changed = [str(page) for page in pages if str(page) in unexecuted]
     if len(changed) < 2:
         return
     cores = os.cpu_count() or 1
     logger.info(
         "executing %d chapters, %d at a time; a chapter that has not changed is not executed again", len(changed), cores
     )
-    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), use_one_thread) as pool:
+    with forked_kernels(Path(changed[0]).parent), ThreadPoolExecutor(cores) as pool:
         running = [pool.submit(execute, folder, page, app.config.nb_execution_timeout) for page in changed]
         done = status_iterator(
             as_completed(running), "executed... ", "purple", len(running), stringify_func=Future.result
         )
         for _ in done:
             pass
-
-
-def use_one_thread() -> None:
-    """For a process that shares the cores with others: more threads than cores wait for each other."""
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def execute(folder: str, page: str, timeout: int) -> str:
