@@ -1,9 +1,9 @@
 """The map of the argument: `{argument-map}` draws the table `map` of `book/claims.toml`.
 
-A place is a box that links to its page; one that is `ours`, and not a step of the paper, has round ends. An arrow is a claim: it has the colour and the words of the claim's verdict, the
-arrow's own in place of a long condition, and links to its card. Places stand below each other; those that are `beside`
-another stand at its right. On a narrow screen a list stands in for the drawing. What is not in the ledger or has no page
-is a warning, and so fails the build.
+A place is a box that links to its page; one that is `ours`, and not a step of the paper, has round ends. An arrow is a
+claim: it has the colour and the words of the claim's verdict, the arrow's own in place of a long condition, and links to
+its card. Places stand below each other; those that are `beside` another stand at its right. On a narrow screen a list
+stands in for the drawing. What is not in the ledger or has no page is a warning, and so fails the build.
 """
 
 import tomllib
