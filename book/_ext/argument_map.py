@@ -1,9 +1,9 @@
 """The map of the argument: `{argument-map}` draws the table `map` of `book/claims.toml`.
 
-A place is a box that links to its page. An arrow is a claim: it has the colour and the words of the claim's verdict, the
-arrow's own in place of a long condition, and links to its card. Places stand below each other; those that are `beside`
-another stand at its right. On a narrow screen a list stands in for the drawing. What is not in the ledger or has no page
-is a warning, and so fails the build.
+A place is a box that links to its page; one that is `ours`, and not a step of the paper, has round ends. An arrow is a
+claim: it has the colour and the words of the claim's verdict, the arrow's own in place of a long condition, and links to
+its card. Places stand below each other; those that are `beside` another stand at its right. On a narrow screen a list
+stands in for the drawing. What is not in the ledger or has no page is a warning, and so fails the build.
 """
 
 import tomllib
@@ -27,6 +27,8 @@ LINE = 30  # characters that fit into a line of a box; at the side fewer
 LINE_SIDE = 27
 LINE_WORDS = 20  # of an arrow from the side
 EDGE = 2
+CORNER, ROUND = 4, HEIGHT / 2  # radius of a box of the paper, and of one of ours
+LEGEND = '<p class="legend"><span class="place">the paper’s</span> <span class="place ours">ours</span></p>'
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Place:
     text: str
     page: str
     beside: str = ""
+    ours: bool = False  # and not the paper's
+
+    @property
+    def style(self) -> str:
+        """Its class."""
+        return "place ours" if self.ours else "place"
 
 
 @dataclass(frozen=True)
@@ -203,7 +211,7 @@ class Writer:
 
     def html(self) -> str:
         """The drawing, and the list that stands in for it."""
-        return f'<div class="argument-map">\n{self.drawing()}\n{self.steps()}\n</div>\n'
+        return f'<div class="argument-map">\n{LEGEND}\n{self.drawing()}\n{self.steps()}\n</div>\n'
 
     def drawing(self) -> str:
         """The boxes and arrows as SVG."""
@@ -236,8 +244,9 @@ class Writer:
             for row, line in enumerate(lines)
         )
         return (
-            f'<a class="place" href="{self.page_link(place)}"><rect x="{box.x:g}" y="{box.y:g}" width="{box.width:g}" '
-            f'height="{box.height:g}" rx="5"/><text text-anchor="middle">{spans}</text></a>'
+            f'<a class="{place.style}" href="{self.page_link(place)}"><rect x="{box.x:g}" y="{box.y:g}" '
+            f'width="{box.width:g}" height="{box.height:g}" rx="{ROUND if place.ours else CORNER:g}"/>'
+            f'<text text-anchor="middle">{spans}</text></a>'
         )
 
     def arrow(self, arrow: Arrow, boxes: dict[str, Rectangle], chain: list[str]) -> str:
@@ -266,7 +275,7 @@ class Writer:
         chain = [place.id for place in self.map.places if not place.beside]
         parts = ["<ul>"]
         for place in sorted(self.map.places, key=lambda place: bool(place.beside)):
-            link = f'<a class="place" href="{self.page_link(place)}">{escape(place.text)}</a>'
+            link = f'<a class="{place.style}" href="{self.page_link(place)}">{escape(place.text)}</a>'
             parts.append(f"<li>{link}<ul>")
             following = dict(pairwise(chain)).get(place.id)
             leaving = [arrow for arrow in self.map.arrows if arrow.start == place.id]
