@@ -19,8 +19,6 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import stringify_annotation
 
-import tempscale
-
 ENTRY = re.compile(r"^\.\. auto(function|class|exception):: (\w+)$", re.MULTILINE)
 ROLES = {"function": "func", "class": "class", "exception": "exc"}
 SHORT = 25  # characters of a return type that a signature still has room for
@@ -33,6 +31,8 @@ class ApiIndexDirective(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """A list for each of the pages: its names."""
+        import tempscale  # takes as long as a build in which nothing changed, which comes without it
+
         lines = []
         for page in self.content:
             file = ROOT / "book" / "api" / f"{page}.md"

@@ -47,7 +47,7 @@ class Kernel(ForkServerProcess):
         os.chdir(self.folder)
         os.environ |= self.environment | ENVIRONMENT
         sys.argv = ["ipykernel_launcher"]
-        sys.path.remove(str(Path(__file__).parent))
+        sys.path[:] = [folder for folder in sys.path if folder != str(Path(__file__).parent)]  # the book's own modules
         # with a parent named, it does not print how to connect to it
         IPKernelApp.launch_instance(["-f", self.connection, f"--IPKernelApp.parent_handle={os.getppid()}"])
 
