@@ -7,8 +7,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir
 from importlib.metadata import EntryPoint
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
@@ -27,8 +26,8 @@ IMPORTED = (
     "sentence_transformers",
     "tempscale.notebook",
 )
-# The backend is what a kernel chooses, too, if it finds no choice; more threads than cores wait for each other.
-ENVIRONMENT = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "OMP_NUM_THREADS": "1"}
+# what a kernel chooses if nothing is chosen, but too late for a library that is imported already
+BACKEND = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 
 
 class Kernel(ForkServerProcess):
@@ -45,7 +44,7 @@ class Kernel(ForkServerProcess):
         os.setsid()  # signals are sent to the group, as to a kernel that was started by a command
         threading.Thread(target=_end_with_parent, daemon=True).start()
         os.chdir(self.folder)
-        os.environ |= self.environment | ENVIRONMENT
+        os.environ |= self.environment | BACKEND
         sys.argv = ["ipykernel_launcher"]
         sys.path[:] = [folder for folder in sys.path if folder != str(Path(__file__).parent)]  # the book's own modules
         # with a parent named, it does not print how to connect to it
@@ -82,19 +81,13 @@ class ForkedProvisioner(LocalProvisioner):
         return self.connection_info
 
 
-@contextmanager
-def forked_kernels(folder: Path) -> Iterator[None]:
+def fork_kernels(folder: Path) -> None:
     """Have this process fork the kernels that it starts; what they share is imported in `folder`."""
     if sys.platform != "linux":
-        yield
         return
     multiprocessing.set_forkserver_preload(list(IMPORTED))
-    with chdir(folder), patch.dict(os.environ, ENVIRONMENT):  # matplotlib reads its settings there
+    with chdir(folder), patch.dict(os.environ, BACKEND):  # matplotlib reads its settings there
         forkserver.ensure_running()
     factory = KernelProvisionerFactory.instance()
     factory.provisioners["forked"] = EntryPoint("forked", "forked_kernel:ForkedProvisioner", factory.GROUP_NAME)
-    usual, factory.default_provisioner_name = factory.default_provisioner_name, "forked"
-    try:
-        yield
-    finally:
-        factory.default_provisioner_name = usual
+    factory.default_provisioner_name = "forked"

@@ -1,23 +1,23 @@
-"""Execute the chapters that changed side by side, one on each core, and say how far it is.
+"""Execute the chapters that changed side by side, one on each core, while other pages are read.
 
-myst-nb executes them one after another, as it reads them. Here jupyter-cache runs each in a kernel of its own just
-before, and myst-nb finds them in the cache. A chapter that fails is left to myst-nb, which reports it.
+myst-nb executes them one after another, as it reads them. Here jupyter-cache runs each in a kernel of its own, the
+reading of a chapter waits for it, and myst-nb finds it in the cache. A chapter that fails is left to myst-nb, which
+reports it.
 """
 
 import logging
 import os
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import nbformat
 from docutils.nodes import document
-from forked_kernel import forked_kernels
+from forked_kernel import fork_kernels
 from jupyter_cache import get_cache
 from jupyter_cache.executors import load_executor
 from myst_nb.core.read import is_myst_markdown_notebook
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from sphinx.util.display import status_iterator
 from sphinx.util.logging import getLogger
 
 READER = {"type": "plugin", "name": "myst_nb_md"}
@@ -37,37 +37,41 @@ def use_own_profile(app: Sphinx) -> None:
 
 
 def execute_changed(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
-    """Execute the notebooks among the pages to be read, if there are several; connect to `env-before-read-docs`."""
-    # in the book's order, which happens to keep all cores busy to the end
+    """Begin to execute the notebooks among the pages to be read, if there are several; connect to `env-before-read-docs`.
+
+    Pages without cells are read first, then the chapters in the book's order, in which they are executed.
+    """
     order = list(app.config.external_site_map)
-    pages = [Path(env.doc2path(name)) for name in sorted(docnames, key=order.index)]
-    notebooks = [page for page in pages if is_myst_markdown_notebook(page.read_text("utf-8"))]
+    pages = {name: Path(env.doc2path(name)) for name in sorted(docnames, key=order.index)}
+    notebooks = {name: page for name, page in pages.items() if is_myst_markdown_notebook(page.read_text("utf-8"))}
+    docnames.sort(key=lambda name: (name in notebooks, order.index(name)))
     folder = app.config.nb_execution_cache_path
     cache = get_cache(folder)
-    records = [cache.add_nb_to_project(str(page), read_data=READER) for page in notebooks]
+    records = [cache.add_nb_to_project(str(page), read_data=READER) for page in notebooks.values()]
     unexecuted = {record.uri for record in cache.list_unexecuted(filter_uris=[record.uri for record in records])}
-    changed = [str(page) for page in pages if str(page) in unexecuted]
+    changed = {name: str(page) for name, page in notebooks.items() if str(page) in unexecuted}
     if len(changed) < 2:
         return
     cores = os.cpu_count() or 1
     logger.info(
-        "executing %d chapters, %d at a time; a chapter that has not changed is not executed again", len(changed), cores
+        "executing %d chapters, %d at a time; each is read after that, and not executed again until it changes",
+        len(changed),
+        cores,
     )
-    with forked_kernels(Path(changed[0]).parent), ThreadPoolExecutor(cores) as pool:
-        running = [pool.submit(execute, folder, page, app.config.nb_execution_timeout) for page in changed]
-        done = status_iterator(
-            as_completed(running), "executed... ", "purple", len(running), stringify_func=Future.result
-        )
-        for _ in done:
-            pass
+    os.environ["OMP_NUM_THREADS"] = "1"  # more threads than cores wait for each other
+    fork_kernels(Path(env.srcdir, "book"))
+    pool = ThreadPool(cores)  # of daemons: whatever ends the build ends them and their kernels
+    timeout = app.config.nb_execution_timeout
+    running = {name: pool.apply_async(execute, (folder, page, timeout)) for name, page in changed.items()}
+    pool.close()
+    app.connect("source-read", lambda app, name, source: running[name].get() if name in running else None)
 
 
-def execute(folder: str, page: str, timeout: int) -> str:
-    """Execute one page into the cache in `folder`, for at most `timeout` seconds a cell, and return the page's name."""
+def execute(folder: str, page: str, timeout: int) -> None:
+    """Execute one page into the cache in `folder`, for at most `timeout` seconds a cell."""
     quiet = logging.getLogger("jupyter_cache.quiet")
     quiet.setLevel(logging.CRITICAL)
     load_executor("local-serial", get_cache(folder), quiet).run_and_cache(filter_uris=[page], timeout=timeout)
-    return Path(page).stem
 
 
 def keep_outputs(app: Sphinx, doctree: document) -> None:

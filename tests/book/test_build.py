@@ -1,6 +1,8 @@
 """A one-page book, built with the real configuration: what must fail does, what is unchanged is not run again."""
 
 import os
+import signal
+import time
 from pathlib import Path
 
 import nbformat
@@ -88,28 +90,39 @@ def test_a_failed_build_fails_again(book: OnePage) -> None:
     assert book.build().returncode != 0
 
 
-@pytest.mark.skipif(os.cpu_count() == 1, reason="one core")
-def test_several_pages_are_executed_side_by_side_and_once(book: OnePage) -> None:
-    book.write("_toc.yml", "format: jb-book\nroot: book/index\nchapters: [file: book/two, file: book/three]\n")
-    meeting = """
-```{{code-cell}} ipython3
+def several(book: OnePage, cells: dict[str, str]) -> None:
+    """Give the book these pages beside its first one, each with a cell that begins in the name of the page."""
+    book.write(
+        "_toc.yml", "format: jb-book\nroot: book/index\nchapters:\n" + "".join(f"- file: book/{n}\n" for n in cells)
+    )
+    plain = PAGE.format(assertion="True", verified="tests/test_toy.py::test_true")
+    for name, cell in cells.items():
+        book.write(f"book/{name}.md", f"{plain}\n```{{code-cell}} ipython3\nname = {name!r}\n{cell}\n```\n")
+
+
+MEETING = """
 import os
+import sys
 import time
 
 assert os.environ["OMP_NUM_THREADS"] == "1"
-Path("{name}.here").touch()
+assert not any(folder.endswith("_ext") for folder in sys.path)
+Path(f"{name}.here").touch()
+(other,) = {"two", "three"} - {name}
 until = time.monotonic() + 60
-while not Path("{other}.here").exists():  # which only the other page, at the same time, can end
+while not Path(f"{other}.here").exists():  # which only the other page, at the same time, can end
     assert time.monotonic() < until
     time.sleep(0.1)
-print("{name} met {other}")
-```
+print(f"{name} met {other}")
 """
-    plain = PAGE.format(assertion="True", verified="tests/test_toy.py::test_true")
-    for name, other in (("two", "three"), ("three", "two")):
-        book.write(f"book/{name}.md", plain + meeting.format(name=name, other=other))
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one core")
+def test_several_pages_are_executed_side_by_side_and_once(book: OnePage) -> None:
+    several(book, {"two": MEETING, "three": MEETING})
     first = book.build()
     assert first.returncode == 0, first.stdout + first.stderr
+    assert "NOTE" not in first.stdout + first.stderr  # by which a kernel says how to connect to it
     assert book.executions() == 3
     assert outputs(book, "two") == ["two met three\n"]
     two = book.folder / "book" / "two.md"
@@ -118,6 +131,68 @@ print("{name} met {other}")
     assert book.executions() == 3
     # the title changed, the cells come from the cache, and readers download them with what they printed
     assert outputs(book, "two") == ["two met three\n"]
+
+
+FIGURE = """
+import matplotlib.pyplot as plt
+
+assert plt.rcParams["lines.linewidth"] == 7  # of the file beside the page
+plt.plot([1, 2])
+plt.show()
+"""
+
+
+def test_a_figure_is_drawn_as_the_file_beside_the_page_says_and_an_unchanged_page_is_left_alone(book: OnePage) -> None:
+    book.write("book/matplotlibrc", "lines.linewidth: 7\n")
+    front = "\n---\nmystnb:\n  figure:\n    name: fig-{name}\n    caption: A line.\n  image:\n    alt: a line\n---\n"
+    several(book, {name: front.format(name=name).lstrip("\n") + FIGURE for name in ("two", "three")})
+    for name in ("two", "three"):  # the options of a cell stand in its first line
+        page = book.folder / "book" / f"{name}.md"
+        page.write_text(page.read_text("utf-8").replace(f"name = {name!r}\n", ""), "utf-8")
+    first = book.build()
+    assert first.returncode == 0, first.stdout + first.stderr
+    pages = {name: book.folder / "_build" / "html" / "book" / f"{name}.html" for name in ("index", "two", "three")}
+    written = {name: page.stat().st_mtime_ns for name, page in pages.items()}
+    for number, name in enumerate(("two", "three"), start=1):
+        assert f"Fig. A.{number}" in pages[name].read_text("utf-8")
+    assert book.build().returncode == 0
+    assert {name: page.stat().st_mtime_ns for name, page in pages.items()} == written
+
+
+WAITING = """
+import os
+import time
+
+Path(f"{name}.pid").write_text(str(os.getpid()))
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("ended", ["by its reader", "by a chapter", "at once"])
+def test_a_build_that_ends_early_ends_at_once_and_leaves_no_kernel(book: OnePage, ended: str) -> None:
+    failing = "import time\nwhile not Path('three.pid').exists():\n    time.sleep(0.1)\nassert 1 + 1 == 3"
+    several(book, {"two": failing if ended == "by a chapter" else WAITING, "three": WAITING})
+    pid = book.folder / "book" / "three.pid"
+    with book.start() as process:
+        until = time.monotonic() + 60
+        while not (pid.exists() and pid.read_text()):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        began = time.monotonic()
+        if ended == "by its reader":
+            process.send_signal(signal.SIGINT)
+        elif ended == "at once":
+            process.kill()
+        said = "".join(process.communicate(timeout=90))
+    assert process.returncode != 0
+    assert time.monotonic() - began < 50, said
+    if ended == "by a chapter":
+        assert "assert 1 + 1 == 3" in said
+    kernel = int(pid.read_text())
+    until = time.monotonic() + 10
+    while Path(f"/proc/{kernel}").exists():
+        assert time.monotonic() < until, "the kernel still runs"
+        time.sleep(0.1)
 
 
 def outputs(book: OnePage, page: str) -> list[str]:

@@ -38,13 +38,19 @@ class TinyBook:
         (self.folder / name).parent.mkdir(exist_ok=True)
         (self.folder / name).write_text(text, "utf-8")
 
-    def build(self) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def start(self) -> subprocess.Popen[str]:
+        """Begin to build."""
+        return subprocess.Popen(
             [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-W", "-n", "--keep-going"],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(self.folder)},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
-            check=False,
         )
+
+    def build(self) -> subprocess.CompletedProcess[str]:
+        """Build, and wait for the end."""
+        with self.start() as process:
+            said = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, *said)
