@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 
 # Set before any library reads them: a test that reaches for the hub must fail at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -28,6 +29,10 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+# A command that a shell begins in the background ignores an interruption, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish():
