@@ -293,8 +293,9 @@ class Writer:
             following = dict(pairwise(chain)).get(place.id)
             leaving = [arrow for arrow in self.map.arrows if arrow.start == place.id]
             for arrow in sorted(leaving, key=lambda arrow: arrow.end == following):
-                leads = "against" if arrow.effect else "→"
-                end = "↓" if arrow.end == following else f"{leads} {escape(self.map.place(arrow.end).text)}:"
+                text = escape(self.map.place(arrow.end).text)
+                beyond = f"works against “{text}”:" if arrow.effect else f"→ {text}:"
+                end = "↓" if arrow.end == following else beyond
                 parts.append(
                     f'<li class="{self.kind(arrow)}">{end} <a href="{self.claim_link(arrow)}" '
                     f'aria-label="{escape(self.meaning(arrow))}">{escape(self.words(arrow))}</a></li>'
