@@ -2,8 +2,9 @@
 
 A place is a box that links to its page; one that is `ours`, and not a step of the paper, has round ends. An arrow is a
 claim: it has the colour and the words of the claim's verdict, the arrow's own in place of a long condition, and links to
-its card. Places stand below each other; those that are `beside` another stand at its right. On a narrow screen a list
-stands in for the drawing. What is not in the ledger or has no page is a warning, and so fails the build.
+its card. One that is `against` what it points at ends in a bar. Places stand below each other; those that are `beside`
+another stand at its right. On a narrow screen a list stands in for the drawing. What is not in the ledger or has no page
+is a warning, and so fails the build.
 """
 
 import tomllib
@@ -55,6 +56,17 @@ class Arrow:
     start: str
     end: str
     condition: str = ""  # in a few words, with "holds under" only
+    effect: str = ""  # "against" where it makes less of its end, and does not lead to it
+
+    def __post_init__(self) -> None:
+        """Refuse an effect that is not known."""
+        if self.effect not in {"", "against"}:
+            raise ValueError(f"the effect of the map's arrow {self.claim!r} must be 'against', not {self.effect!r}")
+
+    @property
+    def end_of_line(self) -> str:
+        """What its line ends in."""
+        return "bar" if self.effect else "head"
 
 
 @dataclass(frozen=True)
@@ -224,10 +236,11 @@ class Writer:
         ]
         for verdict in VERDICTS:
             name = nodes.make_id(f"claim {verdict}")
-            parts.append(
-                f'<marker id="head-{name}" class="{name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
-                'markerHeight="8" markerUnits="userSpaceOnUse" orient="auto"><path d="M0,0 L8,4 L0,8 z"/></marker>'
-            )
+            for end, size, shape in (("head", 8, "M0,0 L8,4 L0,8 z"), ("bar", 16, "M6,0 H8 V8 H6 z")):
+                parts.append(
+                    f'<marker id="{end}-{name}" class="{name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="{size}" '
+                    f'markerHeight="{size}" markerUnits="userSpaceOnUse" orient="auto"><path d="{shape}"/></marker>'
+                )
         parts.append("</defs>")
         chain = [place.id for place in self.map.places if not place.beside]
         for place in self.map.places:
@@ -263,7 +276,7 @@ class Writer:
         )
         return (
             f'<a class="arrow {kind}" href="{self.claim_link(arrow)}" aria-label="{escape(self.meaning(arrow))}">'
-            f'<title>{escape(self.meaning(arrow))}</title><path d="{line}" marker-end="url(#head-{kind})"/>'
+            f'<title>{escape(self.meaning(arrow))}</title><path d="{line}" marker-end="url(#{arrow.end_of_line}-{kind})"/>'
             f'<text text-anchor="{anchor}">{spans}</text></a>'
         )
 
@@ -280,7 +293,9 @@ class Writer:
             following = dict(pairwise(chain)).get(place.id)
             leaving = [arrow for arrow in self.map.arrows if arrow.start == place.id]
             for arrow in sorted(leaving, key=lambda arrow: arrow.end == following):
-                end = "↓" if arrow.end == following else f"→ {escape(self.map.place(arrow.end).text)}:"
+                text = escape(self.map.place(arrow.end).text)
+                beyond = f"works against “{text}”:" if arrow.effect else f"→ {text}:"
+                end = "↓" if arrow.end == following else beyond
                 parts.append(
                     f'<li class="{self.kind(arrow)}">{end} <a href="{self.claim_link(arrow)}" '
                     f'aria-label="{escape(self.meaning(arrow))}">{escape(self.words(arrow))}</a></li>'
