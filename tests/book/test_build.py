@@ -91,13 +91,14 @@ def test_a_failed_build_fails_again(book: OnePage) -> None:
 
 
 def several(book: OnePage, cells: dict[str, str]) -> None:
-    """Give the book these pages beside its first one, each with a cell that begins in the name of the page."""
+    """Give the book these pages beside its first one, each with a cell that knows the page's name as `name`."""
     book.write(
         "_toc.yml", "format: jb-book\nroot: book/index\nchapters:\n" + "".join(f"- file: book/{n}\n" for n in cells)
     )
     plain = PAGE.format(assertion="True", verified="tests/test_toy.py::test_true")
     for name, cell in cells.items():
-        book.write(f"book/{name}.md", f"{plain}\n```{{code-cell}} ipython3\nname = {name!r}\n{cell}\n```\n")
+        sources = (f"name = {name!r}", cell)
+        book.write(f"book/{name}.md", plain + "".join(f"\n```{{code-cell}} ipython3\n{s}\n```\n" for s in sources))
 
 
 MEETING = """
@@ -144,11 +145,8 @@ plt.show()
 
 def test_a_figure_is_drawn_as_the_file_beside_the_page_says_and_an_unchanged_page_is_left_alone(book: OnePage) -> None:
     book.write("book/matplotlibrc", "lines.linewidth: 7\n")
-    front = "\n---\nmystnb:\n  figure:\n    name: fig-{name}\n    caption: A line.\n  image:\n    alt: a line\n---\n"
-    several(book, {name: front.format(name=name).lstrip("\n") + FIGURE for name in ("two", "three")})
-    for name in ("two", "three"):  # the options of a cell stand in its first line
-        page = book.folder / "book" / f"{name}.md"
-        page.write_text(page.read_text("utf-8").replace(f"name = {name!r}\n", ""), "utf-8")
+    options = "---\nmystnb:\n  figure:\n    name: fig-{name}\n    caption: A line.\n  image:\n    alt: a line\n---\n"
+    several(book, {name: options.format(name=name) + FIGURE for name in ("two", "three")})
     first = book.build()
     assert first.returncode == 0, first.stdout + first.stderr
     pages = {name: book.folder / "_build" / "html" / "book" / f"{name}.html" for name in ("index", "two", "three")}
@@ -173,7 +171,7 @@ def test_a_build_that_ends_early_ends_at_once_and_leaves_no_kernel(book: OnePage
     failing = "import time\nwhile not Path('three.pid').exists():\n    time.sleep(0.1)\nassert 1 + 1 == 3"
     several(book, {"two": failing if ended == "by a chapter" else WAITING, "three": WAITING})
     pid = book.folder / "book" / "three.pid"
-    with book.start() as process:
+    with book.building() as process:
         until = time.monotonic() + 60
         while not (pid.exists() and pid.read_text()):
             assert time.monotonic() < until

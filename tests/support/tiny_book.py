@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,19 +40,24 @@ class TinyBook:
         (self.folder / name).parent.mkdir(exist_ok=True)
         (self.folder / name).write_text(text, "utf-8")
 
-    def start(self) -> subprocess.Popen[str]:
-        """Begin to build."""
-        return subprocess.Popen(
+    @contextmanager
+    def building(self) -> Iterator[subprocess.Popen[str]]:
+        """A build that runs, and is killed if nobody waited for its end."""
+        with subprocess.Popen(
             [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-W", "-n", "--keep-going"],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(self.folder)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def build(self) -> subprocess.CompletedProcess[str]:
         """Build, and wait for the end."""
-        with self.start() as process:
+        with self.building() as process:
             said = process.communicate(timeout=120)
         return subprocess.CompletedProcess(process.args, process.returncode, *said)
