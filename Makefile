@@ -8,6 +8,8 @@ export TEMPSCALE_CACHE := $(CURDIR)/_build/.texts
 # Test files side by side, one on each core with one thread: more threads than cores wait for each other.
 PARALLEL := -n auto --dist loadfile
 READY := .venv/ready
+# Python compiles a module when it is first imported, and most modules of the packages never are.
+INSTALL := -qq --no-compile
 OLDEST := .venv-oldest/ready
 
 # notebooks-run: which (all), how many side by side, and OLDEST_VERSIONS=1 for the oldest that pyproject.toml allows
@@ -38,7 +40,7 @@ test-oldest: $(OLDEST)
 
 $(OLDEST): tests/oldest.txt pyproject.toml
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install -qq --requirement tests/oldest.txt hatchling editables
+	.venv-oldest/bin/python -m pip install $(INSTALL) --requirement tests/oldest.txt hatchling editables
 	.venv-oldest/bin/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -67,7 +69,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing the $$(grep -c == requirements.lock) packages of requirements.lock into .venv; this takes a few minutes, once"
-	@$(BIN)/python -m pip install -qq --requirement requirements.lock
+	@$(BIN)/python -m pip install $(INSTALL) --requirement requirements.lock
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -62,7 +62,8 @@ def install(python: Path, folder: Path, wanted: str, *, oldest: bool) -> None:
         subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True)
     (wheel,) = folder.glob("*.whl")
     versions = ["--constraint", OLDEST] if oldest else ["torch==2.13.0"]
-    subprocess.run([*pip, "install", f"{wheel}[{wanted}]", "ipykernel", "nbclient", *versions], check=True)
+    pip = [*pip, "install", "--no-compile"]  # Python compiles what it imports
+    subprocess.run([*pip, f"{wheel}[{wanted}]", "ipykernel", "nbclient", *versions], check=True)
 
 
 def run(python: Path, name: str, threads: int) -> Run:
