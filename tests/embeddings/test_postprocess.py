@@ -149,18 +149,18 @@ STEPS = [Centring(), Whitening(381), Whitening(20), AllButTheTop(3)]
 
 
 @pytest.fixture(scope="module")
-def fitted(shallow):
-    return shallow.encode(FITTED)
+def fitted(minilm):
+    return minilm.encode(FITTED)
 
 
 @pytest.mark.parametrize("normalised", [False, True])
 @pytest.mark.parametrize("step", STEPS, ids=["centring", "whitening", "whitening to 20", "all-but-the-top"])
 def test_a_model_with_the_module_gives_the_postprocessed_embeddings_also_when_loaded(
-    shallow, fitted, step, normalised, tmp_path
+    minilm, fitted, step, normalised, tmp_path
 ):
-    plain = shallow.encode(READ)
+    plain = minilm.encode(READ)
     step.fit(fitted)
-    model = copy.deepcopy(shallow)
+    model = copy.deepcopy(minilm)
     model.append(step.module().to(model.device))
     expected = step.transform(plain)
     # float32 rounds embeddings of norm 1, and the map enlarges what is left by its largest factor.
@@ -176,7 +176,7 @@ def test_a_model_with_the_module_gives_the_postprocessed_embeddings_also_when_lo
     model.save_pretrained(str(tmp_path / "model"))
     loaded = tempscale.load_model(str(tmp_path / "model"), device="cpu")
     np.testing.assert_allclose(loaded.encode(READ), found, atol=tolerance)
-    assert np.abs(shallow.encode(READ) - plain).max() == 0, "the plain model is what it was"
+    assert np.abs(minilm.encode(READ) - plain).max() == 0, "the plain model is what it was"
     assert np.abs(found - plain[:, : found.shape[1]]).max() > 100 * tolerance
 
 
