@@ -1,5 +1,6 @@
 """Shared fixtures: the packaged model, loaded once; nothing here needs a network."""
 
+import copy
 import gc
 import os
 import shutil
@@ -59,6 +60,28 @@ def browser():
 def minilm():
     """Return all-MiniLM-L6-v2 on the CPU; tests that patch it must leave it as it was."""
     return tempscale.load_model("minilm", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def shallow(minilm):
+    """Return all-MiniLM-L6-v2 with its first layer only, at a sixth of the time.
+
+    It is for what holds of any model with a tokenizer: where neither the number of layers nor the embeddings' meaning
+    matters. Tests that patch it must leave it as it was.
+    """
+    model = copy.deepcopy(minilm)
+    transformer = model[0].auto_model
+    transformer.encoder.layer = transformer.encoder.layer[:1]
+    transformer.config.num_hidden_layers = 1
+    return model
+
+
+@pytest.fixture(scope="session")
+def shallow_folder(shallow, tmp_path_factory):
+    """Return the folder of the saved shallow model, for commands."""
+    folder = tmp_path_factory.mktemp("models") / "shallow"
+    shallow.save_pretrained(str(folder))
+    return str(folder)
 
 
 @pytest.fixture(autouse=True)

@@ -44,12 +44,13 @@ def test_a_csv_file_of_texts(tmp_path):
     assert "--out: new/out exists and is not an empty folder: name a new one" in again.stderr
 
 
-def test_the_answer_stands_before_the_warnings(tmp_path):
+def test_the_answer_stands_before_the_warnings(tmp_path, shallow_folder):
     """It says itself that they leave nothing of it. A schedule is a temperature, and 20 texts are enough."""
     frame = docstrings(["numpy", "scipy"])
     texts = frame[(frame.tokens >= 70) & (frame.tokens <= 90)].text[:20]
     (tmp_path / "mails.jsonl").write_text("\n".join(json.dumps({"text": f"Dear Sir, {text}"}) for text in texts))
-    result = invoke("diagnose", "minilm", "--texts", "mails.jsonl", "--temperatures", "LogLength(16)", cwd=tmp_path)
+    arguments = [shallow_folder, "--texts", "mails.jsonl", "--temperatures", "LogLength(16)"]
+    result = invoke("diagnose", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     said = " ".join(result.stdout.split())
     order = [

@@ -45,31 +45,31 @@ def without(found, **changed):
 
 
 @pytest.fixture(scope="module")
-def found(minilm, texts):
+def found(shallow, texts):
     shares = []
-    found = diagnose(minilm, texts, [0.5], progress=shares.append)
+    found = diagnose(shallow, texts, [0.5], progress=shares.append)
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
     return found
 
 
-def test_the_same_texts_are_cut(found, texts, minilm):
+def test_the_same_texts_are_cut(found, texts, shallow):
     assert sorted(found.texts) == sorted(texts[:42])
     assert found.cut.length.unique().tolist() == [16, 32, 64]
     assert (found.cut.texts == 42).all()
-    minilm.max_seq_length, before = 32, minilm.max_seq_length
+    shallow.max_seq_length, before = 32, shallow.max_seq_length
     try:
-        expected = pairwise_cosine(minilm.encode(found.texts)).mean()
+        expected = pairwise_cosine(shallow.encode(found.texts)).mean()
     finally:
-        minilm.max_seq_length = before
+        shallow.max_seq_length = before
     row = found.cut[(found.cut.measure == "mean_cosine") & (found.cut.length == 32)]
     assert row.value.item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_other_texts_keep_their_lengths(found, texts, minilm):
+def test_other_texts_keep_their_lengths(found, texts, shallow):
     assert found.natural.length.unique().tolist() == ["16-31", "32-64"]
     row = found.natural[(found.natural.measure == "mean_cosine") & (found.natural.length == "16-31")]
-    np.testing.assert_allclose(row.value, pairwise_cosine(minilm.encode(texts[42:87])).mean(), atol=1e-5)
+    np.testing.assert_allclose(row.value, pairwise_cosine(shallow.encode(texts[42:87])).mean(), atol=1e-5)
 
 
 def off_diagonal_mean(matrix):
@@ -77,20 +77,20 @@ def off_diagonal_mean(matrix):
     return (matrix.sum() - np.trace(matrix)) / (n * (n - 1))
 
 
-def test_temperatures_are_compared_with_1(found, minilm):
+def test_temperatures_are_compared_with_1(found, shallow):
     """Values by the model's own encode and SciPy's cosines, intervals by the jackknife: leaving out each text in turn."""
     table = found.temperatures
     assert table.temperature.tolist() == [1.0] * 3 + [0.5] * 3
-    cosine, before = {}, minilm.max_seq_length
+    cosine, before = {}, shallow.max_seq_length
     try:
         for tau in (1.0, 0.5):
             for tokens in (16, 64):
-                minilm.max_seq_length = tokens
-                with tempscale.patch(minilm, tau):
-                    embeddings = minilm.encode(found.texts).astype(float)
+                shallow.max_seq_length = tokens
+                with tempscale.patch(shallow, tau):
+                    embeddings = shallow.encode(found.texts).astype(float)
                 cosine[tau, tokens] = 1 - squareform(pdist(embeddings, "cosine"))
     finally:
-        minilm.max_seq_length = before
+        shallow.max_seq_length = before
     plain, cold = table.iloc[2], table.iloc[-1]
     for row, tau in ((plain, 1.0), (cold, 0.5)):
         np.testing.assert_allclose(row.mean_cosine, off_diagonal_mean(cosine[tau, 64]), atol=1e-5)
@@ -109,15 +109,15 @@ def test_temperatures_are_compared_with_1(found, minilm):
     assert (table.change[:3] == 0).all()
 
 
-def test_texts_are_tokenised_once(minilm, texts, monkeypatch):
-    given, tokenise = [], type(minilm.tokenizer).__call__
+def test_texts_are_tokenised_once(shallow, texts, monkeypatch):
+    given, tokenise = [], type(shallow.tokenizer).__call__
 
     def counted(self, text, *arguments, **options):
         given.extend(text if isinstance(text, list) else [])
         return tokenise(self, text, *arguments, **options)
 
-    monkeypatch.setattr(type(minilm.tokenizer), "__call__", counted)
-    diagnose(minilm, texts[:42], [1.0])
+    monkeypatch.setattr(type(shallow.tokenizer), "__call__", counted)
+    diagnose(shallow, texts[:42], [1.0])
     assert given == texts[:42]
 
 
@@ -324,41 +324,41 @@ def test_shared_openings_are_warned_of(minilm, texts, prefix):
     assert with_prefix.warnings[0].sentence.startswith("42 of 42 texts begin with ")
 
 
-def test_half_of_the_texts_the_same_when_cut(minilm, texts):
+def test_half_of_the_texts_the_same_when_cut(shallow, texts):
     header = "From: support@example.com To: all@example.com Subject: your letter of Monday. "
     some = [header * (i % 2) + text for i, text in enumerate(texts[:42])]
     with pytest.raises(ValueError, match="21 of 42 texts are the same when cut to 16 tokens: expected different ones"):
-        diagnose(minilm, some, [])
+        diagnose(shallow, some, [])
 
 
-def test_half_of_a_character(minilm, texts):
+def test_half_of_a_character(shallow, texts):
     with pytest.raises(ValueError, match=r"texts\[1\] has half of a character, '\\ud83d'"):
-        diagnose(minilm, [texts[0], "\ud83d"], [])
+        diagnose(shallow, [texts[0], "\ud83d"], [])
 
 
-def test_too_few_because_they_cannot_be_read(minilm):
+def test_too_few_because_they_cannot_be_read(shallow):
     message = (
         "0 of 40 different texts have 64 tokens.*; 40 of 40 texts have characters that the tokenizer does not know"
     )
     with pytest.raises(ValueError, match=message):
-        diagnose(minilm, [f"คณะกรรมการจะเผยแพร่ผลการสอบสวนในสัปดาห์หน้า {i}" for i in range(40)], [])
+        diagnose(shallow, [f"คณะกรรมการจะเผยแพร่ผลการสอบสวนในสัปดาห์หน้า {i}" for i in range(40)], [])
 
 
-def test_schedules_are_named_by_their_labels(minilm, texts):
+def test_schedules_are_named_by_their_labels(shallow, texts):
     schedules = [LogLength(16), PerLayer({-1: 0.5}), 1]
-    found = diagnose(minilm, texts[:42], schedules)
+    found = diagnose(shallow, texts[:42], schedules)
     labels = ["LogLength(reference_length=16, temperature=1.0, exponent=1.0)", "PerLayer({-1: 0.5})"]
     assert found.temperatures.temperature.unique().tolist() == [1.0, *labels]
-    before = minilm.max_seq_length
+    before = shallow.max_seq_length
     try:
         for schedule, label in zip(schedules, labels, strict=False):
-            minilm.max_seq_length = 32
-            with tempscale.patch(minilm, schedule):
-                expected = pairwise_cosine(minilm.encode(found.texts)).mean()
+            shallow.max_seq_length = 32
+            with tempscale.patch(shallow, schedule):
+                expected = pairwise_cosine(shallow.encode(found.texts)).mean()
             row = found.temperatures[(found.temperatures.temperature == label) & (found.temperatures.length == 32)]
             assert row.mean_cosine.item() == pytest.approx(expected, abs=1e-5)
     finally:
-        minilm.max_seq_length = before
+        shallow.max_seq_length = before
     assert f"At temperature {labels[0]} the mean cosine at 64 tokens changes by" in verdict(found)[2]
     assert labels[1] in html(found, {"model": "minilm"})
 
@@ -385,47 +385,47 @@ def test_drawing_leaves_the_settings_of_matplotlib(found):
     assert axis.lines[0].get_linewidth() == 1.8, "the book's look and not the caller's"
 
 
-def test_only_temperature_1_needs_no_temperature_site(minilm, texts, monkeypatch):
+def test_only_temperature_1_needs_no_temperature_site(shallow, texts, monkeypatch):
     monkeypatch.setattr("tempscale.embeddings.diagnosis.patch", None)
     monkeypatch.setattr("tempscale.embeddings.diagnosis.MOST", 40)
-    found = diagnose(minilm, texts[:42], [1.0])
+    found = diagnose(shallow, texts[:42], [1.0])
     assert found.natural is None
     assert len(found.texts) == 40
     assert "At temperature" not in " ".join(verdict(found))
 
 
-def test_too_few_texts(minilm, texts):
+def test_too_few_texts(shallow, texts):
     message = (
         "19 of 19 different texts have 64 tokens: expected at least 20 such texts, because fewer do not show a rise .with "
         "10 its interval reaches about 0.1 to either side, and rises are about 0.1.: give more texts, or longer ones$"
     )
     with pytest.raises(ValueError, match=message):
-        diagnose(minilm, [*texts[:19], *texts[:19]])
+        diagnose(shallow, [*texts[:19], *texts[:19]])
 
 
-def test_a_model_that_reads_too_little(minilm, texts):
-    minilm.max_seq_length, before = 63, minilm.max_seq_length
+def test_a_model_that_reads_too_little(shallow, texts):
+    shallow.max_seq_length, before = 63, shallow.max_seq_length
     try:
         with pytest.raises(ValueError, match="the model reads 63 tokens: expected at least 64, to compare lengths"):
-            diagnose(minilm, texts)
+            diagnose(shallow, texts)
     finally:
-        minilm.max_seq_length = before
+        shallow.max_seq_length = before
 
 
-def test_20_texts_are_enough(minilm, texts):
+def test_20_texts_are_enough(shallow, texts):
     """Also for the bins of other texts; their numbers are those of SciPy's cosines."""
-    few = diagnose(minilm, [*texts[:20], *texts[42:62], *texts[87:110]], [0.5])
+    few = diagnose(shallow, [*texts[:20], *texts[42:62], *texts[87:110]], [0.5])
     assert (few.cut.texts == 20).all()
     assert few.cut.length.unique().tolist() == [16, 32, 64]
     assert few.natural.length.unique().tolist() == ["16-31", "32-64"]
     assert (few.natural.texts == 20).all()
     row = few.natural[(few.natural.measure == "mean_cosine") & (few.natural.length == "16-31")]
-    np.testing.assert_allclose(row.value, pairwise_cosine(minilm.encode(texts[42:62])).mean(), atol=1e-5)
-    minilm.max_seq_length, before = 64, minilm.max_seq_length
+    np.testing.assert_allclose(row.value, pairwise_cosine(shallow.encode(texts[42:62])).mean(), atol=1e-5)
+    shallow.max_seq_length, before = 64, shallow.max_seq_length
     try:
-        embeddings = minilm.encode(few.texts).astype(float)
+        embeddings = shallow.encode(few.texts).astype(float)
     finally:
-        minilm.max_seq_length = before
+        shallow.max_seq_length = before
     nearest = np.argsort(squareform(pdist(embeddings, "cosine")) + 9 * np.eye(20), axis=1)[:, :5]
     counts = pd.Series(np.bincount(nearest.ravel(), minlength=20), index=few.texts)
     assert few.hubs.occurrence_64.tolist() == counts[few.hubs.text].tolist()
@@ -436,28 +436,28 @@ def test_20_texts_are_enough(minilm, texts):
     )
 
 
-def test_40_texts_are_not_given_up_for_longer_ones(minilm, texts):
+def test_40_texts_are_not_given_up_for_longer_ones(shallow, texts):
     """Where 40 texts have 64 tokens and 20 have 128, 40 are cut; where only 30 have 64, the 20 are."""
     long = docstrings(["scipy"], min_tokens=140).text[:20].tolist()
-    assert diagnose(minilm, [*texts[:20], *long], []).cut.length.max() == 64
-    few = diagnose(minilm, [*texts[:10], *long], [])
+    assert diagnose(shallow, [*texts[:20], *long], []).cut.length.max() == 64
+    few = diagnose(shallow, [*texts[:10], *long], [])
     assert few.cut.length.max() == 128
     assert sorted(few.texts) == sorted(long)
 
 
-def test_texts_longer_than_the_window_are_counted(minilm, texts):
-    minilm.max_seq_length, before = 64, minilm.max_seq_length
+def test_texts_longer_than_the_window_are_counted(shallow, texts):
+    shallow.max_seq_length, before = 64, shallow.max_seq_length
     try:
         given = [*texts[:42], *texts[:42], *texts[42:52], ""]
-        found = diagnose(minilm, given, [])
-        lengths = [len(ids) for ids in minilm.tokenizer(list(dict.fromkeys(given)))["input_ids"]]
+        found = diagnose(shallow, given, [])
+        lengths = [len(ids) for ids in shallow.tokenizer(list(dict.fromkeys(given)))["input_ids"]]
     finally:
-        minilm.max_seq_length = before
+        shallow.max_seq_length = before
     assert (found.window, found.given) == (64, 52)
     assert found.longer == sum(n > 64 for n in lengths) > 30
 
 
-def test_the_time_is_estimated_before_the_work(minilm, texts, monkeypatch):
+def test_the_time_is_estimated_before_the_work(shallow, texts, monkeypatch):
     """With a model that takes 1 ms for a token, and 5 s more the first time."""
     clock, events = [0.0], []
 
@@ -473,7 +473,7 @@ def test_the_time_is_estimated_before_the_work(minilm, texts, monkeypatch):
     def note(of):
         return lambda number: events.append((of, number, clock[0]))
 
-    diagnose(minilm, texts, [0.5], estimate=note("estimate"), progress=note("progress"))
+    diagnose(shallow, texts, [0.5], estimate=note("estimate"), progress=note("progress"))
     kinds = [of for of, *_ in events]
     assert kinds == ["estimate", *["progress"] * (len(events) - 1)]
     _, seconds, start = events[0]

@@ -84,21 +84,21 @@ def texts():
     return docstrings(["numpy"], min_tokens=110).text[:30].tolist()
 
 
-def test_accounting(minilm, texts):
+def test_accounting(shallow, texts):
     shares = []
-    frame = explain_collapse(minilm, texts, piece_tokens=24, pieces=4, resamples=500, progress=shares.append)
+    frame = explain_collapse(shallow, texts, piece_tokens=24, pieces=4, resamples=500, progress=shares.append)
     assert frame.condition.tolist() == ["opening", "one piece", "pooled", "in place", "joined", "joined"]
     assert frame.effect.tolist() == ["", "content", "pooling", "positions", "attention", "total"]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    ids = [text[:96] for text in content_ids(minilm, texts) if len(text) >= 96]
+    ids = [text[:96] for text in content_ids(shallow, texts) if len(text) >= 96]
     assert (frame.texts == len(ids)).all()
     by_name = frame.drop_duplicates("condition").set_index("condition").cosine
-    np.testing.assert_allclose(by_name["opening"], mean_cosine(embed_ids(minilm, [text[:24] for text in ids])))
-    np.testing.assert_allclose(by_name["joined"], mean_cosine(embed_ids(minilm, ids)))
-    pieces = [embed_ids(minilm, [text[i : i + 24] for text in ids]) for i in range(0, 96, 24)]
+    np.testing.assert_allclose(by_name["opening"], mean_cosine(embed_ids(shallow, [text[:24] for text in ids])))
+    np.testing.assert_allclose(by_name["joined"], mean_cosine(embed_ids(shallow, ids)))
+    pieces = [embed_ids(shallow, [text[i : i + 24] for text in ids]) for i in range(0, 96, 24)]
     np.testing.assert_allclose(by_name["pooled"], mean_cosine(np.mean(pieces, axis=0)))
-    placed = [embed_ids(minilm, [t[i : i + 24] for t in ids], first_position=i) for i in range(0, 96, 24)]
+    placed = [embed_ids(shallow, [t[i : i + 24] for t in ids], first_position=i) for i in range(0, 96, 24)]
     np.testing.assert_allclose(by_name["in place"], mean_cosine(np.mean(placed, axis=0)))
     every = np.concatenate(pieces)
     cosine = np.zeros((len(every), len(every)))
@@ -111,9 +111,9 @@ def test_accounting(minilm, texts):
     assert (frame.cosine < frame.high).all()
 
 
-def test_without_attention_all_is_pooling(minilm, texts, monkeypatch):
+def test_without_attention_all_is_pooling(shallow, texts, monkeypatch):
     """A model that averages token embeddings: joining pieces is averaging them, so attention and positions add nothing."""
-    table = minilm[0].auto_model.embeddings.word_embeddings.weight.detach()
+    table = shallow[0].auto_model.embeddings.word_embeddings.weight.detach()
 
     def average(input_ids, attention_mask, position_ids=None):
         class Output:
@@ -121,17 +121,17 @@ def test_without_attention_all_is_pooling(minilm, texts, monkeypatch):
 
         return Output
 
-    monkeypatch.setattr(minilm[0].auto_model, "forward", average)
+    monkeypatch.setattr(shallow[0].auto_model, "forward", average)
     monkeypatch.setattr("tempscale.embeddings.controls.special_ids", lambda model: ([], []))
-    steps = explain_collapse(minilm, texts, piece_tokens=24, pieces=4, resamples=200).set_index("effect")
+    steps = explain_collapse(shallow, texts, piece_tokens=24, pieces=4, resamples=200).set_index("effect")
     np.testing.assert_allclose(steps.change[["positions", "attention"]], 0, atol=1e-6)
     assert steps.change["pooling"] > 0.1
     np.testing.assert_allclose(steps.share["content"] + steps.share["pooling"], 1)
 
 
-def test_without_position_ids_the_step_is_left_out(minilm, texts, monkeypatch):
+def test_without_position_ids_the_step_is_left_out(shallow, texts, monkeypatch):
     monkeypatch.setattr("tempscale.embeddings.pooling.has_position_ids", lambda model: False)
-    frame = explain_collapse(minilm, texts, piece_tokens=16, pieces=2, resamples=50)
+    frame = explain_collapse(shallow, texts, piece_tokens=16, pieces=2, resamples=50)
     assert frame.effect.tolist() == ["", "content", "pooling", "attention", "total"]
 
 
@@ -164,15 +164,15 @@ def test_the_interval_of_the_mean_covers(monkeypatch):
         ({"pieces": 100}, r"\d+ texts have 3200 tokens: expected at least 20 for 100 pieces"),
     ],
 )
-def test_refusals_of_the_accounting(minilm, texts, options, message):
+def test_refusals_of_the_accounting(shallow, texts, options, message):
     with pytest.raises(ValueError, match=message):
-        explain_collapse(minilm, texts, **options)
+        explain_collapse(shallow, texts, **options)
 
 
-def test_no_share_of_nothing(minilm, texts, monkeypatch):
+def test_no_share_of_nothing(shallow, texts, monkeypatch):
     kernel = np.random.default_rng(0).normal(size=(25, 25))
     monkeypatch.setattr("tempscale.embeddings.pooling._kernels", lambda *_: {"opening": kernel, "joined": kernel})
-    total = explain_collapse(minilm, texts, piece_tokens=8, pieces=2, resamples=50).iloc[-1]
+    total = explain_collapse(shallow, texts, piece_tokens=8, pieces=2, resamples=50).iloc[-1]
     assert (total.effect, total.change, total.change_low, total.change_high) == ("total", 0, 0, 0)
     assert np.isnan([total.share, total.share_low, total.share_high]).all()
 

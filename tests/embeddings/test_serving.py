@@ -47,10 +47,10 @@ def tiny(tmp_path_factory):
     return tempscale.load_model(write_model(tmp_path_factory.mktemp("model"), prompts=PROMPTS), device="cpu")
 
 
-@pytest.fixture(params=["minilm", "tiny"])
+@pytest.fixture(params=["shallow", "tiny"])
 def read(request):
     """Each model, with queries and documents for it."""
-    return request.getfixturevalue(request.param), *(ENGLISH if request.param == "minilm" else (QUERIES, DOCUMENTS))
+    return request.getfixturevalue(request.param), *(ENGLISH if request.param == "shallow" else (QUERIES, DOCUMENTS))
 
 
 def unit(x):
@@ -146,11 +146,11 @@ for folder, out, trust, queries, documents in json.load(open(sys.argv[1])):
 
 
 @pytest.fixture(scope="module")
-def alone(minilm, tiny, tmp_path_factory):
+def alone(shallow, tiny, tmp_path_factory):
     """Every remedy in each model, saved, and loaded in a process that has no tempscale."""
     folder = tmp_path_factory.mktemp("served")
     jobs = []
-    for name, model, queries, documents in (("minilm", minilm, *ENGLISH), ("tiny", tiny, QUERIES, DOCUMENTS)):
+    for name, model, queries, documents in (("shallow", shallow, *ENGLISH), ("tiny", tiny, QUERIES, DOCUMENTS)):
         for k, remedy in enumerate(REMEDIES):
             texts = {"queries": queries, "documents": documents} if "project" in remedy else {}
             path = str(folder / f"{name}{k}")
@@ -162,14 +162,14 @@ def alone(minilm, tiny, tmp_path_factory):
     subprocess.run(
         [sys.executable, "-I", str(folder / "alone.py"), str(folder / "jobs.json")], check=True, env=environment
     )
-    return {(name, remedy): folder / f"{name}{k}" for name in ("minilm", "tiny") for k, remedy in enumerate(REMEDIES)}
+    return {(name, remedy): folder / f"{name}{k}" for name in ("shallow", "tiny") for k, remedy in enumerate(REMEDIES)}
 
 
 @pytest.mark.parametrize("remedy", REMEDIES)
-@pytest.mark.parametrize("name", ["minilm", "tiny"])
+@pytest.mark.parametrize("name", ["shallow", "tiny"])
 def test_saved_and_loaded_without_tempscale_it_is_what_numpy_says(alone, request, name, remedy):
     model = request.getfixturevalue(name)
-    queries, documents = ENGLISH if name == "minilm" else (QUERIES, DOCUMENTS)
+    queries, documents = ENGLISH if name == "shallow" else (QUERIES, DOCUMENTS)
     embed = REMEDIES[remedy]
     expected = {"query": embed(model, queries, prompt_of(model, "query")), "plain": embed(model, documents, "")}
     if "temperature" in remedy:
@@ -179,7 +179,7 @@ def test_saved_and_loaded_without_tempscale_it_is_what_numpy_says(alone, request
         expected["document"] = embed(model, documents, prompt_of(model, "document"))
     if "project" in remedy:
         for side in ("query", "document"):
-            expected[side] = projected(expected[side], normalised=name == "minilm")
+            expected[side] = projected(expected[side], normalised=name == "shallow")
     found = np.load(f"{alone[name, remedy]}.npz")
     for side, vectors in expected.items():
         is_close(found[side], vectors, 1e-6 if "temperature" not in remedy else 5e-6)
@@ -190,8 +190,8 @@ def test_saved_and_loaded_without_tempscale_it_is_what_numpy_says(alone, request
     assert np.abs(expected["document"] - whole(model, documents, prompt_of(model, "document"))).max() > 1e-2
 
 
-def test_code_is_run_with_trust_only(alone, minilm):
-    folder = alone["minilm", "pieces(16)"]
+def test_code_is_run_with_trust_only(alone, shallow):
+    folder = alone["shallow", "pieces(16)"]
     with pytest.raises(ValueError, match="comes with Python code of its own, which was not run"):
         tempscale.load_model(str(folder))
     loaded = tempscale.load_model(str(folder), trust_remote_code=True, device="cpu")
@@ -199,7 +199,7 @@ def test_code_is_run_with_trust_only(alone, minilm):
     if SIX:
         with pytest.raises(ValueError, match="trust_remote_code=True"):
             SentenceTransformer(str(folder))
-    tempscale.load_model(str(alone["minilm", "project"]), device="cpu")  # has no code
+    tempscale.load_model(str(alone["shallow", "project"]), device="cpu")  # has no code
 
 
 def test_a_loaded_model_is_saved_again(alone, tmp_path):

@@ -58,21 +58,27 @@ def test_it_resolves_by_name():
     assert (part.split, part.subset, part.has_sides) == ("test", "default", True)
 
 
+def score_by_numpy(task, model):
+    """One relevant document a query, in the same order: nDCG is 1 / log2(1 + its rank), up to rank 10."""
+    data = task.dataset["default"]["test"]
+    queries, documents = model.encode(list(data["queries"]["text"])), model.encode(list(data["corpus"]["text"]))
+    similarity = queries @ documents.T
+    rank = (similarity > np.diag(similarity)[:, None]).sum(axis=1) + 1
+    return np.where(rank <= 10, 1 / np.log2(1 + rank), 0).mean()
+
+
 # mteb 2.26 uses a parameter of its own that it deprecates, and a method that sentence-transformers does.
 @pytest.mark.filterwarnings("ignore:The `get_sentence_embedding_dimension` method:FutureWarning")
 @pytest.mark.filterwarnings("ignore:The fill_missing parameter is deprecated:DeprecationWarning")
-def test_score_is_that_of_plain_numpy(task, minilm):
+def test_score_is_that_of_plain_numpy(task, shallow):
     result = mteb.evaluate(
-        SentenceTransformerEncoderWrapper(minilm), task, cache=None, encode_kwargs={"show_progress_bar": False}
+        SentenceTransformerEncoderWrapper(shallow), task, cache=None, encode_kwargs={"show_progress_bar": False}
     )
-    data = task.dataset["default"]["test"]
-    queries, documents = minilm.encode(list(data["queries"]["text"])), minilm.encode(list(data["corpus"]["text"]))
-    similarity = queries @ documents.T
-    # one relevant document a query, in the same order: nDCG is 1 / log2(1 + its rank), up to rank 10
-    rank = (similarity > np.diag(similarity)[:, None]).sum(axis=1) + 1
-    expected = np.where(rank <= 10, 1 / np.log2(1 + rank), 0).mean()
-    assert 0.3 < expected < 0.95
-    assert abs(result.task_results[0].get_score() - expected) < 1e-4
+    assert abs(result.task_results[0].get_score() - score_by_numpy(task, shallow)) < 1e-4
+
+
+def test_a_real_model_finds_many_documents_but_not_all(task, minilm):
+    assert 0.3 < score_by_numpy(task, minilm) < 0.95
 
 
 def test_too_few_docstrings():
@@ -96,11 +102,12 @@ def written(path, pairs):
     return path
 
 
-def test_score_of_a_file_is_that_of_plain_numpy(tmp_path, pairs, minilm):
+def test_score_of_a_file_is_that_of_plain_numpy(tmp_path, pairs, shallow, shallow_folder):
     file, out = written(tmp_path / "mine.jsonl", pairs), tmp_path / "out"
-    result = CliRunner().invoke(app, ["evaluate", "minilm", "--tasks", str(file), "--out", str(out), "--device", "cpu"])
+    command = ["evaluate", shallow_folder, "--tasks", str(file), "--out", str(out), "--device", "cpu"]
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    queries, documents = (minilm.encode(list(side)) for side in zip(*pairs, strict=True))
+    queries, documents = (shallow.encode(list(side)) for side in zip(*pairs, strict=True))
     similarity = queries @ documents.T
     rank = 1 + (similarity > np.diag(similarity)[:, None]).sum(1)
     with Store(out) as store:
@@ -230,7 +237,7 @@ def test_a_missing_file_is_one_sentence(tmp_path):
     assert "no such file" in result.stderr
 
 
-def test_the_command_takes_columns_grades_and_a_corpus(tmp_path, pairs):
+def test_the_command_takes_columns_grades_and_a_corpus(tmp_path, pairs, shallow_folder):
     """One run with every option: the texts are those of a plain file with more documents, by the hash of the data."""
     more, folder = [f"Something else, number {n}." for n in range(5)], tmp_path
     (folder / "corpus.txt").write_text("\n".join(more))
@@ -241,7 +248,7 @@ def test_the_command_takes_columns_grades_and_a_corpus(tmp_path, pairs):
     options = ["--query-column", "frage", "--document-column", "antwort", "--relevance-column", "note", "--documents"]
     command = [
         "evaluate",
-        "minilm",
+        shallow_folder,
         "--tasks",
         str(folder / "a,b.csv"),
         "--out",
