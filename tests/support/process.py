@@ -17,7 +17,10 @@ FORKS.set_forkserver_preload(LIBRARIES)
 
 
 def run_program(program, *arguments, cwd=None, timeout=600):
-    """Run a program, code or the path of a file, as `python` does; an exit status below 0 is that of a signal."""
+    """Run a program, code or the path of a file, as `python` does; an exit status below 0 is that of a signal.
+
+    Only the interpreter's own end is another: an interruption that nobody catches gives the status 1.
+    """
     with start_program(program, *arguments, cwd=cwd) as process:
         return process.finish(timeout)
 
