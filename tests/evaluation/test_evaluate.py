@@ -14,9 +14,11 @@ import pytest
 
 mteb = pytest.importorskip("mteb", reason="mteb is not installed: pip install 'tempscale[eval]'")
 
+import datasets  # noqa: E402
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper  # noqa: E402
 from scipy.stats import spearmanr  # noqa: E402
 from support.evaluation import TASKS, WORDS, scores, write_model  # noqa: E402
+from support.process import run_program  # noqa: E402
 
 import tempscale  # noqa: E402
 from tempscale import LengthRule, LogLength, PerLayer, RateMatched, evaluate, patch  # noqa: E402
@@ -322,7 +324,7 @@ def test_what_was_finished_in_version_2_is_not_run_again(out, model, data, write
     assert sorted(again.main_score) == sorted(before.main_score)
 
 
-def test_changed_data_are_another_unit_and_are_read_anew(model, data, tmp_path):
+def test_changed_data_are_another_unit_and_are_read_anew(model, data, tmp_path, monkeypatch):
     folder = shutil.copytree(data, tmp_path / "data")
     arguments = {"out": tmp_path / "out", "data_dir": folder, "progress": False}
     first = evaluate(model, "STSBenchmark", [1.0], **arguments)
@@ -335,17 +337,10 @@ def test_changed_data_are_another_unit_and_are_read_anew(model, data, tmp_path):
         "import sys, tempscale; print(tempscale.evaluate(sys.argv[1], 'STSBenchmark', [1.0], out=sys.argv[2], "
         "data_dir=sys.argv[3], progress=False).main_score.item())"
     )
-    # A process of its own, as after an edit.
-    import subprocess
-    import sys
-
-    result = subprocess.run(
-        [sys.executable, "-c", code, model, str(tmp_path / "out"), str(folder)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=600,
-    )
+    # A process of its own, as after an edit, and the same cache.
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(datasets.config.HF_DATASETS_CACHE))
+    result = run_program(code, model, tmp_path / "out", folder)
+    assert result.returncode == 0, result.stderr
     with Store(tmp_path / "out") as store:
         items = store.items(store.units().id.iloc[-1])
         assert len(store.units()) == 2

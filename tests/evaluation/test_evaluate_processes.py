@@ -3,8 +3,7 @@
 import os
 import re
 import signal
-import subprocess
-import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 pytest.importorskip("mteb", reason="mteb is not installed: pip install 'tempscale[eval]'")
 
 from support.evaluation import scores, write_data, write_model
+from support.process import run_program, start_program
 
 from tempscale import LogLength, PerLayer, RateMatched, evaluate
 from tempscale.evaluation import run
@@ -20,7 +20,7 @@ from tempscale.evaluation.evaluate import EvaluationError
 from tempscale.evaluation.store import UNIT, Measured, Store, Unit
 from tempscale.patching.schedules import temperature_label
 
-HERE = Path(__file__).parent
+KILL = Path(__file__).parents[1] / "support" / "kill.py"
 # The command line, which notes who runs what in a folder; nobody goes on before two processes have begun a unit.
 NOTED = """
 import os, sys, time
@@ -50,18 +50,7 @@ def _cache(tmp_path_factory, monkeypatch):
 
 def test_ended_at_any_moment_and_gone_on_with_gives_the_same_to_the_last_bit():
     """One process, and one of two: each by every signal."""
-    result = subprocess.run(
-        [
-            sys.executable,
-            HERE.parent / "support" / "kill.py",
-            "--kills=3",
-            "--signals=KILL,INT,TERM",
-            "--processes=1,2",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = run_program(KILL, "--kills=3", "--signals=KILL,INT,TERM", "--processes=1,2")
     assert result.returncode == 0, result.stderr[-2000:]
     for processes in (1, 2):
         assert re.search(rf"^3 ends of {processes}, \d evaluations: identical to the last bit$", result.stdout, re.M)
@@ -85,8 +74,7 @@ from tempscale.cli.app import app
 app()
 """
     arguments = ["--tasks", "STSBenchmark,SciFact", "--temperatures", "1.0,0.5", "--data-dir", data, "--device", "cpu"]
-    command = [sys.executable, "-c", code, str(int(signal_)), "evaluate", model, *arguments, "--out", tmp_path / "out"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = run_program(code, int(signal_), "evaluate", model, *arguments, "--out", tmp_path / "out")
     assert found.returncode == 128 + signal_
     last = found.stderr.splitlines()[-1]
     assert last == (
@@ -106,32 +94,28 @@ def test_two_processes_on_one_store_and_the_command_line(files, tmp_path):
     notes = tmp_path / "notes"
     notes.mkdir()
     arguments = ["--tasks", "STSBenchmark,SciFact", "--temperatures", "1.0,0.5", "--data-dir", data, "--device", "cpu"]
-    pair = [
-        subprocess.Popen(
-            [sys.executable, "-c", NOTED, notes, "evaluate", model, *arguments, "--out", tmp_path / "out"],
-            stdout=-1,
-            stderr=-1,
-            text=True,
-        )
-        # In different orders they do not wait for each other, either.
-        for arguments in (arguments, [*arguments[:3], "0.5,1.0", *arguments[4:]])
-    ]
-    outputs = [process.communicate() for process in pair]
-    assert [process.returncode for process in pair] == [0, 0], outputs
+    with ExitStack() as stack:
+        pair = [
+            stack.enter_context(start_program(NOTED, notes, "evaluate", model, *arguments, "--out", tmp_path / "out"))
+            # In different orders they do not wait for each other, either.
+            for arguments in (arguments, [*arguments[:3], "0.5,1.0", *arguments[4:]])
+        ]
+        ended = [one.finish() for one in pair]
+    assert [one.returncode for one in ended] == [0, 0], ended
     with Store(tmp_path / "out", create=False) as store:
         units, items = scores(store)
     assert len(units) == 4
     noted = [name.split() for name in os.listdir(notes)]
     assert sorted(unit for unit, _ in noted) == sorted(units.id)
-    assert {int(process) for _, process in noted} == {process.pid for process in pair}
+    assert {int(pid) for _, pid in noted} == {one.pid for one in pair}
     assert len(items) == 2 * (40 + 30)
-    for stdout, stderr in outputs:
+    for one in ended:
         for unit in units.itertuples():
-            assert f"{unit.main_score:.4f}" in stdout
-        assert "Traceback" not in stderr
-        assert "Warning" not in stderr
-        assert f"Wrote {tmp_path / 'out' / 'results.sqlite'}" in stderr
-    assert "STSBenchmark test at 0.5: cosine_spearman" in outputs[0][1] + outputs[1][1]
+            assert f"{unit.main_score:.4f}" in one.stdout
+        assert "Traceback" not in one.stderr
+        assert "Warning" not in one.stderr
+        assert f"Wrote {tmp_path / 'out' / 'results.sqlite'}" in one.stderr
+    assert "STSBenchmark test at 0.5: cosine_spearman" in ended[0].stderr + ended[1].stderr
     with Store(tmp_path / "out") as store:
         commands = store.units().command
     assert commands.str.endswith(f"--out {tmp_path / 'out'}").all()

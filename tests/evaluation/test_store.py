@@ -5,13 +5,12 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from support.process import run_program
 from support.units import units, write_units
 
 from tempscale.evaluation import store as store_module
@@ -316,8 +315,7 @@ def test_compare_reads_a_folder_in_which_nothing_may_be_written(state, tmp_path_
         for path in folder.iterdir():
             path.chmod(0o444)
         folder.chmod(0o555)
-        command = [sys.executable, "-c", AS_NOBODY, "compare", folder, "--format", "csv"]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = run_program(AS_NOBODY, "compare", folder, "--format", "csv")
         folder.chmod(0o755)
         assert found.returncode == 0, found.stderr
         assert found.stdout.count("\n") > 2

@@ -2,17 +2,16 @@
 
 import contextlib
 import subprocess
-import sys
 
 from typer.testing import CliRunner
 
+from support.process import run_program
 from tempscale.cli.app import app
 
 
 def run(*arguments, cwd=None):
-    """Run a command as a user's shell does."""
-    command = [sys.executable, "-c", "from tempscale.cli.app import app; app()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=600)
+    """Run a command as a process of its own, which has the libraries already."""
+    return run_program("from tempscale.cli.app import app; app()", *arguments, cwd=cwd)
 
 
 def invoke(*arguments, cwd="."):
