@@ -11,7 +11,28 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # They take seconds to import. What is tested is not among them, and one that is not installed is left out.
-LIBRARIES = ["sentence_transformers", "mteb", "datasets", "scipy.stats", "matplotlib.pyplot", "typer.rich_utils"]
+LIBRARIES = [
+    "sentence_transformers",
+    "mteb",
+    "datasets",
+    "scipy.stats",
+    "scipy.ndimage",
+    "matplotlib.pyplot",
+    "typer.rich_utils",
+    "jupyter_book.sphinx",
+    "myst_nb.sphinx_ext",
+    "ipykernel.kernelapp",
+    "sphinx_book_theme",
+    "sphinx_design.extension",
+    "sphinx_exercise",
+    "sphinx_proof",
+    "sphinxcontrib.bibtex",
+    "sphinx.builders.html",
+    "sphinx.builders.latex",
+    "sphinx.domains.cpp",
+    "sphinx.domains.python",
+    "fontTools.subset",
+]
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(LIBRARIES)
 

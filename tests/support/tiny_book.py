@@ -1,6 +1,5 @@
 """A book of one page, built with the real configuration, to see what fails a build."""
 
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -9,29 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.process import run_program
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ["jupyter-book", "build", ".", "-W", "-n", "--keep-going"]
-# What every build imports takes most of its time: they are forks of one process that has imported it.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    [
-        "fontTools.subset",
-        "ipykernel.kernelapp",
-        "jupyter_book.cli.main",
-        "jupyter_book.sphinx",
-        "myst_nb.sphinx_ext",
-        "scipy.ndimage",
-        "sphinx.builders.html",
-        "sphinx.builders.latex",
-        "sphinx.domains.cpp",
-        "sphinx.domains.python",
-        "sphinx_book_theme",
-        "sphinx_design.extension",
-        "sphinx_exercise",
-        "sphinx_proof",
-        "sphinxcontrib.bibtex",
-    ]
-)
+# The command, where what the book imports is the tiny book's.
+BUILD = f"""
+import os, sys
+if __name__ == "__main__":  # kernels import it, too, under another name
+    os.environ["PYTHONPATH"], *sys.argv = sys.argv[1:]
+    sys.path[:] = [os.environ["PYTHONPATH"], *(entry for entry in sys.path if entry != {str(ROOT / "book" / "_ext")!r})]
+    from jupyter_book.cli.main import main
+    main()
+"""
 # The head of a chapter with cells.
 FRONT = """---
 jupytext:
@@ -84,25 +73,4 @@ class TinyBook:
 
     def build(self) -> subprocess.CompletedProcess[str]:
         """Build, and wait for the end."""
-        process = FORKS.Process(target=_command, args=(self.folder,))
-        process.start()
-        process.join(timeout=120)
-        ended = process.exitcode
-        process.kill()
-        assert ended is not None, "the build takes too long"
-        said = [(self.folder / name).read_text("utf-8") for name in ("stdout", "stderr")]
-        return subprocess.CompletedProcess(COMMAND, ended, *said)
-
-
-def _command(folder: Path) -> None:
-    """Be the command that builds, as `TinyBook.building` starts it."""
-    os.chdir(folder)
-    os.environ["PYTHONPATH"] = str(folder)
-    sys.path[:] = [str(folder), *(entry for entry in sys.path if entry != str(ROOT / "book" / "_ext"))]
-    sys.argv = COMMAND
-    for stream, name in ((sys.stdout, "stdout"), (sys.stderr, "stderr")):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
-
-    from jupyter_book.cli.main import main  # pytest's own process needs none of it
-
-    main()
+        return run_program(BUILD, self.folder, *COMMAND, cwd=self.folder, timeout=120)
