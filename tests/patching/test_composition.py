@@ -1,12 +1,13 @@
 """What is hidden from a patch, and what changes under it: each works, or is refused by one true sentence."""
 
 import copy
+import functools
 import itertools
 import threading
 
 import pytest
 import torch
-from support.architectures import architecture
+from support.architectures import TWO_LAYERS, architecture
 from support.oracle import batch, eager_output, real
 from torch import nn
 from torch.nn.utils import parametrizations
@@ -189,6 +190,10 @@ def test_attention_of_torch_around_a_transformers_model_is_refused():
 # What changes while a model is patched.
 
 
+def unchanged(model):
+    return model
+
+
 def add_lora(model):
     peft = pytest.importorskip("peft", reason="peft is not installed")
     torch.manual_seed(1)
@@ -225,14 +230,26 @@ def sdpa(model):
 
 
 CHANGES = {
-    "LoRA added": (lambda model: model, add_lora),
+    "LoRA added": (unchanged, add_lora),
     "LoRA merged": (add_lora, merge_lora),
-    "a query replaced": (lambda model: model, another_query),
-    "a layer replaced by its copy": (lambda model: model, another_layer),
-    "weights normalised": (lambda model: model, weight_norm),
-    "another implementation": (lambda model: model, sdpa),
+    "a query replaced": (unchanged, another_query),
+    "a layer replaced by its copy": (unchanged, another_layer),
+    "weights normalised": (unchanged, weight_norm),
+    "another implementation": (unchanged, sdpa),
     "all of it": (add_lora, lambda model: weight_norm(another_layer(another_query(merge_lora(model))))),
 }
+
+
+@functools.cache
+def plain_and_patched(row, change=None):
+    """Return what a model gives without a patch, and by the text of a schedule, with one that came after the change."""
+    before, during = CHANGES[change] if change else (unchanged, unchanged)
+    model = during(before(architecture(row).build()))
+    plain, patched = run(model), {}
+    for schedule in SCHEDULES:
+        with patch(model, schedule):
+            patched[str(schedule)] = run(model)
+    return plain, patched
 
 
 @pytest.mark.filterwarnings("ignore")  # peft's own
@@ -243,10 +260,8 @@ def test_a_model_that_changes_while_patched_keeps_the_temperature(row, change, s
     before, during = CHANGES[change]
     if change == "another implementation" and row == "MPNet":
         pytest.skip("MPNet has eager attention only")
-    reference = during(before(architecture(row).build()))
-    plain = run(reference)
-    with patch(reference, schedule):
-        expected = run(reference)
+    plain, patched = plain_and_patched(row, change)
+    expected = patched[str(schedule)]
     assert (expected - plain).abs().max() > 1e-3
     model = before(architecture(row).build())
     active = patch(model, schedule)
@@ -306,9 +321,8 @@ def unhooked(model):
 @pytest.mark.parametrize("row", ["BERT", "MPNet", "ModernBERT"])
 def test_hooks_of_accelerate(row, hook, when, schedule):
     model = architecture(row).build()
-    plain = run(model)
-    with patch(model, schedule):
-        expected = run(model)
+    plain, patched = plain_and_patched(row)
+    expected = patched[str(schedule)]
     if when != "while patched":
         hook(model)
     active = patch(model, schedule)
@@ -328,7 +342,7 @@ def test_hooks_of_accelerate(row, hook, when, schedule):
 @EACH_SCHEDULE
 @pytest.mark.parametrize("row", ["BERT", "MPNet"])
 def test_layers_and_forward_compiled_before_and_after(row, schedule):
-    model = architecture(row).build()
+    model = architecture(row).build(**TWO_LAYERS)
     plain = run(model)
     with patch(model, schedule):
         expected = run(model)
@@ -337,7 +351,7 @@ def test_layers_and_forward_compiled_before_and_after(row, schedule):
     with patch(model, schedule):
         torch.testing.assert_close(run(model), expected, atol=2e-6, rtol=0)
     torch.testing.assert_close(run(model), plain, atol=2e-6, rtol=0)
-    model = architecture(row).build()
+    model = architecture(row).build(**TWO_LAYERS)
     with patch(model, schedule):
         model.forward = torch.compile(model.forward, backend="eager")
         for layer in model.encoder.layer:
@@ -413,9 +427,7 @@ def test_a_proof_that_breaks_off_leaves_the_patch_as_it_was(error):
 @pytest.mark.filterwarnings("ignore")  # peft's own
 def test_a_change_is_noticed_also_by_what_sets_another_kind_of_temperature(row, change, schedule):
     before, during = CHANGES[change]
-    reference = during(before(architecture(row).build()))
-    with patch(reference, schedule):
-        expected = run(reference)
+    expected = plain_and_patched(row, change)[1][str(schedule)]
     model = before(architecture(row).build())
     active = patch(model, schedule)
     changed = during(model)

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from support.architectures import architecture
+from support.architectures import TWO_LAYERS, architecture
 from support.oracle import batch
 from torch import nn
 
@@ -20,8 +20,8 @@ SCHEDULES = [0.7, PerLayer({-1: 0.5}), LogLength(4)]
 MODELS = ["BERT", "RoFormer", "MPNet", "T5", "ModernBERT"]
 
 
-def build(name):
-    return architecture(name).build(None)
+def build(name, **options):
+    return architecture(name).build(None, **options)
 
 
 def run(model, inputs=None):
@@ -108,7 +108,7 @@ def test_threads_that_run_different_batches_have_their_own_lengths():
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_compiled_before_and_after_patching(name, schedule):
-    model = build(name)
+    model = build(name, **TWO_LAYERS)
     plain = run(model)
     with patch(model, schedule):
         expected = run(model)

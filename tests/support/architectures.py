@@ -22,6 +22,8 @@ DISENTANGLED = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max
 T5 = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4}
 DECODER = {"num_key_value_heads": 2, "head_dim": 8, "bos_token_id": 2, "eos_token_id": 3}
 GEMMA = {**DECODER, "query_pre_attn_scalar": 8}
+# Options for what is costly in each layer, such as compilation: one layer that a schedule reaches, and one that it does not.
+TWO_LAYERS = {"num_hidden_layers": 2, "num_layers": 2}
 SPECIAL = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
 
 
