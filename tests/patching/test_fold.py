@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from support.architectures import ARCHITECTURES, DECODER, TWO_LAYERS, Architecture, architecture
+from support.architectures import ARCHITECTURES, DECODER, Architecture, architecture
 from support.oracle import batch, real
 from torch import nn
+from transformers import AutoModel
 
 from tempscale import LogLength, PerLayer, UnsupportedModelError, fold, patch
 
@@ -147,31 +148,33 @@ def test_minilm_in_sentence_transformers_needs_no_tempscale(minilm, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
-def test_onnx(tmp_path):
+def test_onnx(minilm, tmp_path):
     pytest.importorskip("onnxscript", reason="onnxscript is not installed")
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    model, inputs = architecture("BERT").build("sdpa", **TWO_LAYERS), batch()
+    model = AutoModel.from_pretrained(minilm[0].auto_model.name_or_path).eval()
+    features = minilm.tokenizer(TEXTS, padding=True, return_tensors="pt")
     with patch(model, 0.8):
-        patched = model(**inputs)[0].detach()
-    plain = model(**inputs)[0].detach()
+        patched = model(**features)[0].detach()
+    plain = model(**features)[0].detach()
     fold(model, 0.8)
 
     class Encoder(nn.Module):
-        """The encoder as a function of two tensors."""
+        """The encoder as a function of three tensors."""
 
         def __init__(self):
             super().__init__()
             self.model = model
 
-        def forward(self, input_ids, attention_mask):
-            return self.model(input_ids=input_ids, attention_mask=attention_mask)[0]
+        def forward(self, input_ids, token_type_ids, attention_mask):
+            inputs = {"input_ids": input_ids, "token_type_ids": token_type_ids, "attention_mask": attention_mask}
+            return self.model(**inputs)[0]
 
     path = str(tmp_path / "model.onnx")
-    arguments = inputs["input_ids"], inputs["attention_mask"]
+    arguments = tuple(features[name] for name in ("input_ids", "token_type_ids", "attention_mask"))
     torch.onnx.export(Encoder(), arguments, path, dynamo=True, verbose=False)
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_inputs()]
     (output,) = session.run(None, dict(zip(names, (x.numpy() for x in arguments), strict=True)))
-    mask = inputs["attention_mask"].bool().numpy()
+    mask = features["attention_mask"].bool().numpy()
     assert np.abs(output - patched.numpy())[mask].max() < 1e-5
     assert np.abs(output - plain.numpy())[mask].max() > 1e-2
