@@ -23,7 +23,11 @@ NOTE = """# {title}
 
 A chapter of [Length collapse and TempScale]({address}), generated from `book/{name}.md`. On Colab the next cell
 installs the package. A value that the text calls by its name, as `name`, is printed by the cell before it. The model
-runs on the CPU, where the numbers were checked; without `device="cpu"` it runs on a GPU if there is one."""
+runs on the CPU, where the numbers were checked; without `device="cpu"` it runs on a GPU if there is one.
+
+Most texts are docstrings of installed packages. The numbers were checked with {versions}; other versions have other
+docstrings, so numbers differ a little, and an `assert` may fail. Leave it out then, and go on."""
+DOCUMENTED = ("numpy", "pandas", "scipy", "scikit-learn", "matplotlib")
 SET_UP = """import importlib.util
 
 if importlib.util.find_spec("tempscale") is None:
@@ -50,7 +54,9 @@ def notebook(path: Path, book: Book) -> NotebookNode:
     """Flatten one chapter into a notebook without outputs."""
     flattener = Flattener(book, path.name)
     source = read_myst_markdown_notebook(path.read_text("utf-8"), parser_config(), add_source_map=True, path=path)
-    note = NOTE.format(title=title(path), address=address(), name=path.stem)
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    versions = ", ".join(f"{name} {re.search(rf'^{name}==(.+)', lock, re.M)[1]}" for name in DOCUMENTED)
+    note = NOTE.format(title=title(path), address=address(), name=path.stem, versions=versions)
     code = "\n".join(cell.source for cell in source.cells if cell.cell_type == "code")
     extras = "offline,eval" if re.search(EVALUATION, code, re.M) else "offline"
     cells = [v4.new_markdown_cell(note), v4.new_code_cell(SET_UP.format(address=address(), extras=extras))]
