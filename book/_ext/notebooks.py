@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -43,6 +44,13 @@ ADDRESSES = {
 }
 
 
+@cache
+def checked_with() -> str:
+    """The packages whose docstrings are read, with the versions of the lock."""
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    return ", ".join(f"{name} {re.search(rf'^{name}==(.+)', lock, re.M)[1]}" for name in DOCUMENTED)
+
+
 def chapters(root: Path, book: Book) -> list[Path]:
     """The executable pages of the book, in the order of its table of contents."""
     order = re.findall(r"file: book/(\S+)", (root / "_toc.yml").read_text("utf-8"))
@@ -54,9 +62,7 @@ def notebook(path: Path, book: Book) -> NotebookNode:
     """Flatten one chapter into a notebook without outputs."""
     flattener = Flattener(book, path.name)
     source = read_myst_markdown_notebook(path.read_text("utf-8"), parser_config(), add_source_map=True, path=path)
-    lock = (ROOT / "requirements.lock").read_text("utf-8")
-    versions = ", ".join(f"{name} {re.search(rf'^{name}==(.+)', lock, re.M)[1]}" for name in DOCUMENTED)
-    note = NOTE.format(title=title(path), address=address(), name=path.stem, versions=versions)
+    note = NOTE.format(title=title(path), address=address(), name=path.stem, versions=checked_with())
     code = "\n".join(cell.source for cell in source.cells if cell.cell_type == "code")
     extras = "offline,eval" if re.search(EVALUATION, code, re.M) else "offline"
     cells = [v4.new_markdown_cell(note), v4.new_code_cell(SET_UP.format(address=address(), extras=extras))]

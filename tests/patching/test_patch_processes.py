@@ -68,10 +68,9 @@ def test_a_patch_is_refused_inside_and_around_a_patched_model():
 @pytest.mark.timeout(180)  # encode would wait for ever for a worker that died
 @pytest.mark.parametrize("schedule", [0.7, LogLength(4)], ids=str)
 def test_processes_of_sentence_transformers_have_the_temperature(minilm, schedule):
-    """One process is enough: each holds a model of its own."""
     with patch(minilm, schedule):
         expected = minilm.encode(TEXTS)
-        pool = minilm.start_multi_process_pool(["cpu"])
+        pool = minilm.start_multi_process_pool(["cpu", "cpu"])
         try:
             found = minilm.encode(TEXTS, pool=pool, chunk_size=1)
         finally:
