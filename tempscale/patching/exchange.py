@@ -266,8 +266,10 @@ class Patched(Tempered):
         if patch is None or torch.compiler.is_dynamo_compiling():  # under proof, or in a graph of its own
             return self._run(args, kwargs)
         with patch.running():
-            # It may have lost its temperature, or got another kind, while it waited.
-            return self._run(args, kwargs) if _has_temperature(self) else _bound_before(self, args, kwargs)
+            # It may have lost its temperature, or got another patch, while it waited.
+            if getattr(self, "tempscale_patch", None) is patch:
+                return self._run(args, kwargs)
+        return _bound_before(self, args, kwargs)
 
     def _run(self, args: Any, kwargs: Any) -> Any:
         return super().forward(*args, **kwargs)

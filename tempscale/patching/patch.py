@@ -1,5 +1,8 @@
 """TempScale: divide the attention logits of a model by a temperature, at inference, without training."""
 
+import sys
+import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -36,7 +39,7 @@ class Patch:
         self._temperature: Schedule = 1.0
         self._removed = False
         self._turns = Turns()
-        self._proved_for: Any = None  # what the proofs depend on
+        self._proved_for: Any = ([], [])  # what the proofs depend on
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -74,6 +77,9 @@ class Patch:
         kind, before = kind_of(checked), (self._kind, self._temperature, dict(self._proved), self._proved_for)
         self._restore()
         try:
+            if self._kind is None:
+                self._hold(Patched)  # threads that call the model wait from now on
+                self._refuse_other_threads()
             if self._proved and not self._is_as_proved():
                 self._proved = {}
             if kind not in self._proved:
@@ -87,6 +93,18 @@ class Patch:
             self._restore()
             self._write()
             raise
+
+    def _refuse_other_threads(self) -> None:
+        """Raise RuntimeError if another thread is inside the model, which it entered before the model was patched."""
+        modules = set(self._transformer.modules())
+        for thread, frame in sys._current_frames().items():
+            inside = [one.f_locals.get("self") for one, _ in traceback.walk_stack(frame)]
+            waits = any(isinstance(one, Turns) for one in inside)
+            runs = any(isinstance(one, nn.Module) and one in modules for one in inside)
+            if runs and not waits and thread != threading.get_ident():
+                raise RuntimeError(
+                    f"another thread is running {type(self._transformer).__name__}: patch a model before threads share it"
+                )
 
     def _structure(self) -> Any:
         """Return what the proofs depend on: the modules on the way to those with a temperature, and the implementations."""
@@ -144,7 +162,10 @@ class Patch:
         each = per_layer(self._temperature, n_layers)
         for site in sites:
             site.set(each[site.layer])
-        exchange(self._transformer, LengthAware if self._kind == "per sequence" else Patched)
+        self._hold(LengthAware if self._kind == "per sequence" else Patched)
+
+    def _hold(self, mixin: type[Patched]) -> None:
+        exchange(self._transformer, mixin)
         self._transformer.tempscale_patch = self
 
     def _release(self) -> None:

@@ -300,8 +300,8 @@ class Recorder(TorchFunctionMode):
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if threading.get_ident() != self._thread:
-            # Where the model is patched already, the other thread waits inside of it.
-            self._disturbed |= not isinstance(self.transformer, Tempered)
+            # At the door of a patched model it waits.
+            self._disturbed |= not (module is self.transformer and isinstance(module, Tempered))
             return
         self._stack.append(module)
 

@@ -505,29 +505,69 @@ def test_a_temperature_changes_between_forward_passes_of_other_threads():
     active.remove()
 
 
-def test_a_model_that_another_thread_runs_is_not_patched_without_a_word():
+def test_a_model_is_not_patched_while_another_thread_is_inside():
     model = architecture("BERT").build()
-    plain, stop, errors, seen = run(model), threading.Event(), [], []
+    plain, entered, leave, found = run(model), threading.Event(), threading.Event(), []
+
+    def hold(module, args):
+        entered.set()
+        leave.wait(60)
+
+    handle = model.encoder.layer[1].register_forward_pre_hook(hold)
+    thread = threading.Thread(target=lambda: found.append(run(model)), daemon=True)
+    thread.start()
+    assert entered.wait(60)
+    with pytest.raises(RuntimeError, match=r"^another thread is running BertModel: patch a model before"):
+        patch(model, LogLength(4))
+    handle.remove()
+    leave.set()
+    thread.join(60)
+    assert torch.equal(found[0], plain)
+    with patch(model, 1.0):
+        assert torch.equal(run(model), plain)
+
+
+def test_a_model_that_another_thread_runs_during_its_proof_is_not_folded():
+    model = architecture("BERT").build()
+    plain, mine = run(model), threading.get_ident()
+
+    def run_elsewhere(module, args):
+        if threading.get_ident() == mine:
+            thread = threading.Thread(target=run, args=(model,))
+            thread.start()
+            thread.join(60)
+
+    handle = model.encoder.layer[1].register_forward_pre_hook(run_elsewhere)
+    with pytest.raises(RuntimeError, match="another thread ran BertModel while its temperature was prepared"):
+        fold(model, 0.5)
+    handle.remove()
+    assert torch.equal(run(model), plain)
+
+
+def test_a_model_that_another_thread_runs_all_the_time_is_not_patched_without_a_word():
+    model = architecture("BERT").build()
+    plain, stop, wrong, seen = run(model), threading.Event(), [], []
 
     def work():
         while not stop.is_set():
             try:
-                run(model)
+                if not torch.equal(found := run(model), plain):
+                    wrong.append(found)
             except (RuntimeError, IndexError, AttributeError, TypeError) as error:
-                errors.append(error)
+                wrong.append(error)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     for _ in range(20):
         try:
-            patch(model, LogLength(4)).remove()
+            patch(model, lambda lengths: torch.ones(len(lengths))).remove()
         except RuntimeError as error:
             seen.append(str(error))
     stop.set()
     thread.join(timeout=60)
-    assert not errors
+    assert not wrong
     assert seen
-    assert all("another thread ran BertModel while its temperature was prepared" in one for one in seen)
+    assert set(seen) == {"another thread is running BertModel: patch a model before threads share it"}
     assert torch.equal(run(model), plain)
 
 
