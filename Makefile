@@ -12,10 +12,10 @@ READY := .venv/ready
 INSTALL := -qq --no-compile
 OLDEST := .venv-oldest/ready
 
-# notebooks-run: which (all), how many side by side, and OLDEST_VERSIONS=1 for the oldest that pyproject.toml allows
+# notebooks-run: which (all), how many side by side, and VERSIONS=oldest or colab for those in tests/*.txt
 NOTEBOOKS ?=
 JOBS ?= 1
-OLDEST_VERSIONS ?=
+VERSIONS ?=
 
 .PHONY: book test test-oldest format notebooks notebooks-run explorers readme lock clean
 
@@ -58,7 +58,7 @@ explorers: $(READY)
 
 # Every notebook alone, from the wheel, in a new environment and an empty folder: PYTHON=python3.12 NOTEBOOKS="length patch"
 notebooks-run:
-	$(PYTHON) book/_ext/run_notebooks.py $(NOTEBOOKS) --jobs $(JOBS) $(if $(OLDEST_VERSIONS),--oldest)
+	$(PYTHON) book/_ext/run_notebooks.py $(NOTEBOOKS) --jobs $(JOBS) $(if $(VERSIONS),--versions $(VERSIONS))
 
 # The README's numbers and the pictures, from the executed chapters.
 readme: book

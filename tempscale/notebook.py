@@ -1,17 +1,23 @@
-"""What the book's chapters share: numbers for the prose, measured results, and a slider that needs no kernel."""
+"""What the book's chapters share: numbers for the prose, measured results, texts, and a slider that needs no kernel."""
 
 import base64
 import importlib.resources
 import json
+import os
+import subprocess
+import sys
+import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tempscale.files import new_folder
 from tempscale.plots import PALETTE, use_style
 
 if TYPE_CHECKING:
@@ -19,7 +25,7 @@ if TYPE_CHECKING:
     from IPython.display import HTML
 
 # The look is that of `plots`; notebooks saved with version 0.1 import it from here.
-__all__ = ["PALETTE", "glue", "glue_interval", "in_points", "read_results", "slider", "use_style"]
+__all__ = ["PALETTE", "docstrings_of", "glue", "glue_interval", "in_points", "read_results", "slider", "use_style"]
 
 
 def glue(**values: float | int | str) -> None:
@@ -56,6 +62,49 @@ def in_points(row: Any, digits: int = 2) -> str:
     '+0.3 [-0.1, +1.0]'
     """
     return "{:+.{n}f} [{:+.{n}f}, {:+.{n}f}]".format(row.difference, row.low, row.high, n=digits)
+
+
+def docstrings_of(*packages: str) -> None:
+    """Have `tempscale.docstrings` read these versions, so that a notebook has the same texts wherever it runs.
+
+    A version that is not the installed one is downloaded once, to the folder for temporary files. It is read and never
+    imported. Where that fails, a sentence says so, and the installed version is read.
+
+    Args:
+        *packages: requirements such as "numpy==2.4.6".
+
+    >>> docstrings_of(f"numpy=={np.__version__}")  # nothing to do
+    """
+    folders = []
+    for package in packages:
+        name, _, wanted = package.partition("==")
+        installed = _installed(name)
+        folder = Path(tempfile.gettempdir(), f"tempscale-docstrings-{name}-{wanted}")
+        if installed == wanted:
+            continue
+        if not folder.exists():
+            print(f"downloading {package}, whose docstrings are the texts; it is read and not imported")
+            # Python files are the same for every version of Python, which may be too new for a wheel of its own.
+            options = ["--quiet", "--no-deps", "--no-compile", "--only-binary=:all:", "--python-version=3.11"]
+            try:
+                with new_folder(folder) as unfinished:
+                    pip = [sys.executable, "-m", "pip", "install", *options, "--target", str(unfinished), package]
+                    subprocess.run(pip, check=True, capture_output=True)
+            except subprocess.CalledProcessError:
+                print(
+                    f"pip could not get it, so the texts are those of {name} {installed}: numbers differ a little, and an "
+                    "`assert` may fail; leave it out then, and go on"
+                )
+                continue
+        folders.append(str(folder))
+    os.environ["TEMPSCALE_DOCSTRINGS"] = os.pathsep.join(folders)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def read_results(name: str) -> "pd.DataFrame":

@@ -5,6 +5,8 @@ import importlib.util
 import json
 import re
 import shutil
+import subprocess
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -15,8 +17,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from tempscale import notebook
-from tempscale.notebook import glue, read_results, slider
+from tempscale import docstrings, notebook
+from tempscale.notebook import docstrings_of, glue, read_results, slider
 from tempscale.plots import PALETTE, use_style
 
 
@@ -161,3 +163,48 @@ def test_a_table_that_is_nowhere(installed):
         archive.writestr("y.csv", "a\n1\n")
     with pytest.raises(FileNotFoundError, match=message):
         read_results("x.csv")
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """A folder for temporary files, and no folder of docstrings that outlasts the test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TEMPSCALE_DOCSTRINGS", "")
+    return tmp_path
+
+
+def test_docstrings_of_another_version_are_downloaded_once(temporary, monkeypatch, capsys):
+    calls = []
+
+    def pip(command, **options):
+        calls.append(command)
+        root = Path(command[command.index("--target") + 1], "numpy")
+        root.mkdir()
+        (root / "__init__.py").write_text('def f():\n    """Return one."""\n', "utf-8")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    for _ in range(2):
+        docstrings_of("numpy==0.1", f"pandas=={pd.__version__}")
+        assert docstrings(["numpy"]).text.tolist() == ["Return one."]
+    assert [command[-1] for command in calls] == ["numpy==0.1"]
+    assert (
+        capsys.readouterr().out
+        == "downloading numpy==0.1, whose docstrings are the texts; it is read and not imported\n"
+    )
+
+
+def test_without_a_network_the_installed_docstrings_are_read(temporary, monkeypatch, capsys):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    docstrings_of("numpy==0.1")
+    assert (
+        f"those of numpy {np.__version__}: numbers differ a little, and an `assert` may fail" in capsys.readouterr().out
+    )
+    assert not list(temporary.iterdir())
+    assert len(docstrings(["numpy"])) > 500
+
+
+@pytest.mark.network
+def test_docstrings_of_an_old_networkx(temporary):
+    docstrings_of("networkx==3.0")
+    assert "networkx.algorithms.euler.is_eulerian" in set(docstrings(["networkx"]).name)
+    assert next(temporary.glob("tempscale-*/networkx-3.0.dist-info")).is_dir()

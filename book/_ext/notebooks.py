@@ -24,15 +24,18 @@ NOTE = """# {title}
 
 A chapter of [Length collapse and TempScale]({address}), generated from `book/{name}.md`. On Colab the next cell
 installs the package. A value that the text calls by its name, as `name`, is printed by the cell before it. The model
-runs on the CPU, where the numbers were checked; without `device="cpu"` it runs on a GPU if there is one.
-
-Most texts are docstrings of installed packages. The numbers were checked with {versions}; other versions have other
-docstrings, so numbers differ a little, and an `assert` may fail. Leave it out then, and go on."""
-DOCUMENTED = ("numpy", "pandas", "scipy", "scikit-learn", "matplotlib")
+runs on the CPU, where the numbers were checked; without `device="cpu"` it runs on a GPU if there is one."""
 SET_UP = """import importlib.util
 
 if importlib.util.find_spec("tempscale") is None:
     %pip install -q "tempscale[{extras}] @ git+{address}" """.rstrip()
+TEXTS = """
+
+from tempscale.notebook import docstrings_of
+
+# most texts are docstrings, and those of other versions differ
+docstrings_of({versions})"""
+READ = r"\bdocstrings\(\s*\[(.+?)\]|\bpackages=\[(.+?)\]"  # packages whose docstrings a chapter's code reads
 EVALUATION = r"^\s*import mteb\b|\bown_tasks\b|\b(?:advise|evaluate)\("  # code that needs the extra `eval`
 
 # The addresses in the README, which are absolute because it is also the page on a package index.
@@ -45,10 +48,18 @@ ADDRESSES = {
 
 
 @cache
-def checked_with() -> str:
-    """The packages whose docstrings are read, with the versions of the lock."""
-    lock = (ROOT / "requirements.lock").read_text("utf-8")
-    return ", ".join(f"{name} {re.search(rf'^{name}==(.+)', lock, re.M)[1]}" for name in DOCUMENTED)
+def locked(package: str) -> str:
+    """The requirement in the lock that brings a package, such as "scikit-learn==1.9.1" for sklearn."""
+    name = {"sklearn": "scikit-learn"}.get(package, package)
+    return re.search(rf"^{name}==.+", (ROOT / "requirements.lock").read_text("utf-8"), re.M)[0]
+
+
+def set_up(code: str) -> str:
+    """The first cell of a notebook with this code: it installs the package, and gets the texts that the numbers are of."""
+    extras = "offline,eval" if re.search(EVALUATION, code, re.M) else "offline"
+    packages = sorted({name for match in re.findall(READ, code) for name in re.findall(r'"(\w+)"', "".join(match))})
+    versions = ", ".join(f'"{locked(name)}"' for name in packages)
+    return SET_UP.format(address=address(), extras=extras) + (TEXTS.format(versions=versions) if versions else "")
 
 
 def chapters(root: Path, book: Book) -> list[Path]:
@@ -62,10 +73,9 @@ def notebook(path: Path, book: Book) -> NotebookNode:
     """Flatten one chapter into a notebook without outputs."""
     flattener = Flattener(book, path.name)
     source = read_myst_markdown_notebook(path.read_text("utf-8"), parser_config(), add_source_map=True, path=path)
-    note = NOTE.format(title=title(path), address=address(), name=path.stem, versions=checked_with())
+    note = NOTE.format(title=title(path), address=address(), name=path.stem)
     code = "\n".join(cell.source for cell in source.cells if cell.cell_type == "code")
-    extras = "offline,eval" if re.search(EVALUATION, code, re.M) else "offline"
-    cells = [v4.new_markdown_cell(note), v4.new_code_cell(SET_UP.format(address=address(), extras=extras))]
+    cells = [v4.new_markdown_cell(note), v4.new_code_cell(set_up(code))]
     solution = False
     for cell, line in zip(source.cells, source.metadata["source_map"], strict=True):
         if cell.cell_type == "markdown":

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from repository import ROOT
 
-OLDEST = ROOT / "tests" / "oldest.txt"
+VERSIONS = {path.stem: path for path in (ROOT / "tests").glob("*.txt")}  # oldest and colab
 EXECUTE = """
 import sys, nbclient, nbformat
 nbclient.NotebookClient(nbformat.read(sys.argv[1], 4), timeout=900, kernel_name="python3").execute()
@@ -48,29 +48,39 @@ def todays(count: int, day: date) -> list[str]:
     return [every[(first + i) % len(every)] for i in range(count)]
 
 
+def set_up(name: str) -> str:
+    """The notebook's first cell of code."""
+    cells = json.loads((ROOT / "book" / f"{name}.ipynb").read_text("utf-8"))["cells"]
+    return next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
 def extras(name: str) -> str:
     """What the notebook's own first cell installs the package with, such as "offline,eval"."""
-    cells = json.loads((ROOT / "book" / f"{name}.ipynb").read_text("utf-8"))["cells"]
-    code = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    return re.search(r'%pip install .*"tempscale\[([a-z,]+)\] @ git\+', code).group(1)
+    return re.search(r'%pip install .*"tempscale\[([a-z,]+)\] @ git\+', set_up(name)).group(1)
 
 
-def install(python: Path, folder: Path, wanted: str, *, oldest: bool) -> None:
-    """Install the wheel of this tree with these extras, and what runs a notebook; newest versions unless `oldest`."""
+def install(python: Path, folder: Path, wanted: str, versions: str | None) -> None:
+    """Install the wheel of this tree with these extras, and what runs a notebook; newest versions unless told otherwise."""
     pip = [python, "-m", "pip", "--quiet"]
     if not list(folder.glob("*.whl")):
         subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True)
     (wheel,) = folder.glob("*.whl")
-    versions = ["torch==2.13.0"]
-    if oldest:
-        allowed = OLDEST.read_text("utf-8")
+    constraint = ["torch==2.13.0"]
+    if versions:
+        allowed = VERSIONS[versions].read_text("utf-8")
         if "eval" in wanted:  # mteb asks for a newer SciPy than the package does
-            allowed = re.sub("^scipy==.*", "scipy==1.14.0", allowed, flags=re.M)
+            allowed = allowed.replace("scipy==1.11.4", "scipy==1.14.0")
         constraints = folder / "constraints.txt"
         constraints.write_text(allowed, "utf-8")
-        versions = ["--constraint", constraints]
+        constraint = ["--constraint", constraints]
     pip = [*pip, "install", "--no-compile"]  # Python compiles what it imports
-    subprocess.run([*pip, f"{wheel}[{wanted}]", "ipykernel", "nbclient", *versions], check=True)
+    subprocess.run([*pip, f"{wheel}[{wanted}]", "ipykernel", "nbclient", *constraint], check=True)
+
+
+def get_texts(python: Path, name: str) -> None:
+    """Download what the notebook's first cell does, which finds it in its place when it has no network."""
+    wanted = set_up(name).partition("from tempscale.notebook")
+    subprocess.run([python, "-c", "".join(wanted[1:])], check=True)
 
 
 def run(python: Path, name: str, threads: int) -> Run:
@@ -95,7 +105,7 @@ def run(python: Path, name: str, threads: int) -> Run:
     return Run(name, time.perf_counter() - start, error)
 
 
-def run_all(chosen: Sequence[str], python: str, jobs: int, *, oldest: bool = False) -> list[Run]:
+def run_all(chosen: Sequence[str], python: str, jobs: int, versions: str | None = None) -> list[Run]:
     """Run notebooks in a new environment, as many side by side as `jobs`, and print how each went as it ends.
 
     Those that ask for fewest extras come first; the environment then gets what the others ask for as well.
@@ -106,8 +116,10 @@ def run_all(chosen: Sequence[str], python: str, jobs: int, *, oldest: bool = Fal
         subprocess.run([python, "-m", "venv", place], check=True)
         inside = place / "bin" / "python"
         for wanted in sorted({extras(name) for name in chosen}, key=lambda text: text.count(",")):
-            install(inside, Path(folder), wanted, oldest=oldest)
+            install(inside, Path(folder), wanted, versions)
             group = [name for name in chosen if extras(name) == wanted]
+            for name in group:
+                get_texts(inside, name)
             threads = max(1, (os.cpu_count() or 1) // jobs)
             with ThreadPoolExecutor(jobs) as pool:
                 for future in as_completed([pool.submit(run, inside, name, threads) for name in group]):
@@ -129,13 +141,15 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", metavar="NAME", help=f"one or more of {', '.join(names())}; all")
     parser.add_argument("--python", default=sys.executable, help="the Python to make the environment with")
     parser.add_argument("--jobs", type=int, default=1, help="notebooks side by side")
-    parser.add_argument("--oldest", action="store_true", help="the oldest versions that the package allows")
+    parser.add_argument(
+        "--versions", choices=sorted(VERSIONS), help="those that a file in tests names; else the newest"
+    )
     parser.add_argument("--today", type=int, metavar="N", help="N notebooks, others every day")
     given = parser.parse_args()
     if unknown := set(given.notebooks) - set(names()):
         parser.error(f"no notebook {', '.join(sorted(unknown))}: there are {', '.join(names())}")
     chosen = todays(given.today, date.today()) if given.today else given.notebooks or names()
-    runs = run_all(chosen, given.python, given.jobs, oldest=given.oldest)
+    runs = run_all(chosen, given.python, given.jobs, given.versions)
     failed = [one for one in runs if one.error]
     for one in failed:
         print(f"\n{one.name}\n{one.error}", file=sys.stderr)

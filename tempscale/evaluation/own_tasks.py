@@ -1,7 +1,8 @@
 """Retrieval tasks that need no download, as tasks of mteb: a user's own pairs, and docstrings of installed packages."""
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models import EncoderProtocol, SearchEncoderWrapper, SearchProtocol
 
 from tempscale.evaluation.pair_files import read_pair_file
-from tempscale.texts.docstrings import PACKAGES, docstrings
+from tempscale.texts.docstrings import PACKAGES, docstrings, folders
 
 if TYPE_CHECKING:
     import torch
@@ -201,8 +202,9 @@ def read_pairs(path: str | Path, **options: Any) -> PairRetrieval:
 
 def _revision(packages: Sequence[str]) -> str:
     """Name the versions of the packages, which are the data's revision."""
-    distributions = packages_distributions()
-    return " ".join(f"{name}-{version(distributions[name][0])}" for name in packages if name in distributions)
+    known, path = packages_distributions(), [*folders(), *sys.path]
+    found = {name: next(iter(distributions(name=known[name][0], path=path))) for name in packages if name in known}
+    return " ".join(f"{name}-{one.version}" for name, one in found.items())
 
 
 class DocstringRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is untyped here
@@ -215,7 +217,7 @@ class DocstringRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is unt
 
     Args:
         queries: size of the sample, and of the corpus.
-        packages: import names of installed packages.
+        packages: import names of packages.
         **kwargs: arguments of every task of mteb.
 
     Raises:

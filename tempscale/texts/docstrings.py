@@ -45,7 +45,7 @@ def docstrings(packages: Sequence[str] = PACKAGES, *, min_tokens: int = 1) -> "p
     """Return the docstrings of public functions, classes and methods, one a row.
 
     Args:
-        packages: import names of installed packages; they are read, not imported.
+        packages: import names of packages; they are read, not imported.
         min_tokens: length of the shortest text that is kept, in tokens.
 
     Returns:
@@ -58,7 +58,9 @@ def docstrings(packages: Sequence[str] = PACKAGES, *, min_tokens: int = 1) -> "p
         pair: whether (summary, body) is a pair of the retrieval task: a body, and no other text shares either.
 
     Reading takes ten seconds. Where the environment variable TEMPSCALE_CACHE names a folder, what was read of a package
-    is kept there, for as long as the package's files stay the same.
+    is kept there, for as long as the package's files stay the same. Where TEMPSCALE_DOCSTRINGS names folders, as PATH does,
+    packages are looked for there first: `pip install --no-deps --target FOLDER numpy==2.4.6` puts one there, and what is
+    imported stays as it is.
 
     Raises:
         ModuleNotFoundError: a package that is not installed, or no tokenizer (the extra `tempscale[offline]`).
@@ -89,18 +91,18 @@ def _distinct(packages: tuple[str, ...]) -> "pd.DataFrame":
 
 def _kept(package: str) -> list[_Row]:
     """Return all docstrings of a package, from the folder TEMPSCALE_CACHE where they are there."""
-    folder = os.environ.get("TEMPSCALE_CACHE")
+    folder, root = os.environ.get("TEMPSCALE_CACHE"), _root(package)
     if not folder:
-        return _read(package)
+        return _read(root)
     seen = hashlib.sha256(Path(__file__).read_bytes())
-    for file in [_tokenizer(), *_sources(package)[1]]:
+    for file in [_tokenizer(), *_sources(root)]:
         stat = file.stat()
         seen.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     path = Path(folder, f"docstrings-{package}-{seen.hexdigest()[:16]}.pkl")
     if path.is_file():
         kept: list[_Row] = pickle.loads(path.read_bytes())
         return kept
-    rows = _read(package)
+    rows = _read(root)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
         unfinished.write_bytes(pickle.dumps(rows))
@@ -108,10 +110,10 @@ def _kept(package: str) -> list[_Row]:
 
 
 @functools.cache
-def _read(package: str) -> list[_Row]:
+def _read(root: Path) -> list[_Row]:
     from tokenizers import Tokenizer
 
-    found = list(_package_docstrings(package))
+    found = list(_package_docstrings(root))
     tokenizer = Tokenizer.from_file(str(_tokenizer()))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -122,28 +124,38 @@ def _read(package: str) -> list[_Row]:
     ]
 
 
-def _sources(package: str) -> tuple[Path, list[Path]]:
-    """Return the folder and the source files of a package, or raise ModuleNotFoundError."""
+def folders() -> list[str]:
+    """Return where packages are looked for before the installed ones."""
+    return list(filter(None, os.environ.get("TEMPSCALE_DOCSTRINGS", "").split(os.pathsep)))
+
+
+def _root(package: str) -> Path:
+    """Return the folder of a package, or raise ModuleNotFoundError."""
+    for folder in folders():
+        if package.isidentifier() and Path(folder, package).is_dir():
+            return Path(folder, package)
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(
             f"package {package!r} is not installed: pip install it, or leave it out of `packages`"
         )
-    root = Path(spec.origin).parent
-    return root, sorted(root.rglob("*.py"))
+    return Path(spec.origin).parent
 
 
-def _package_docstrings(package: str) -> Iterator[tuple[str, str, str]]:
-    """Yield qualified name, label and text of the public docstrings of a package."""
-    root, sources = _sources(package)
-    for file in sources:
+def _sources(root: Path) -> list[Path]:
+    return sorted(root.rglob("*.py"))
+
+
+def _package_docstrings(root: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield qualified name, label and text of the public docstrings of a package, which has the name of its folder."""
+    for file in _sources(root):
         parts = file.relative_to(root).with_suffix("").parts
         # A private folder is no documentation; a private file is where scipy and numpy write the public ones.
         if any(part.startswith(_SKIPPED) for part in parts) or any(part.startswith("_") for part in parts[:-1]):
             continue
         modules = [part.lstrip("_") for part in parts if part != "__init__"]
-        label = ".".join([package, *modules[:1]]) if len(parts) > 1 else package
-        for name, text in _public(ast.parse(file.read_bytes()), ".".join([package, *modules])):
+        label = ".".join([root.name, *modules[:1]]) if len(parts) > 1 else root.name
+        for name, text in _public(ast.parse(file.read_bytes()), ".".join([root.name, *modules])):
             yield name, label, text
 
 

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from datetime import date, timedelta
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
@@ -294,6 +295,27 @@ def test_a_notebook_installs_what_its_cells_need(tmp_path: Path, line: str, extr
     path.write_text(f"{FRONT}# Page\n\n```{{code-cell}} ipython3\n{line}\n```\n", "utf-8")
     cells = notebooks.notebook(path, Book(tmp_path)).cells
     assert f'"tempscale[{extras}] @ git+' in cells[1].source
+
+
+@pytest.mark.parametrize(
+    ("line", "packages"),
+    [
+        ('texts = docstrings(\n    ["numpy", "sklearn"], min_tokens=3)', ["numpy", "scikit-learn"]),
+        ('task = DocstringRetrieval(queries=16, packages=["scipy"])', ["scipy"]),
+        ("texts = read_texts('mine.txt')", []),
+    ],
+)
+def test_a_notebook_reads_the_docstrings_of_the_locked_versions(line: str, packages: list[str]) -> None:
+    found = re.findall(r'"([\w-]+)==([\d.]+)"', notebooks.set_up(line))
+    assert found == [(name, version(name)) for name in packages]
+
+
+def test_every_docstring_that_a_chapter_reads_is_of_the_lock() -> None:
+    """Whether the packages stand in the call itself, where the notebook's first cell finds them."""
+    for path in NOTEBOOKS:
+        code = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+        calls = re.findall(r"\bdocstrings\(|\bDocstringRetrieval\(", code)
+        assert len(calls) == len(re.findall(notebooks.READ, code)), path.name
 
 
 def test_every_notebook_has_its_turn() -> None:

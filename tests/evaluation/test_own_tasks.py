@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy
 from typer.testing import CliRunner
 
 pytest.importorskip("mteb")
@@ -50,6 +51,14 @@ def test_metadata_are_complete_and_name_the_versions(task):
     assert task.metadata.dataset["revision"] == f"numpy-{np.__version__}"
     assert f"numpy-{np.__version__}" in DocstringRetrieval.metadata.dataset["revision"], "of the class: all packages"
     assert "torch-" in DocstringRetrieval.metadata.dataset["revision"]
+
+
+def test_the_revision_is_that_of_the_docstrings_which_are_read(tmp_path, monkeypatch):
+    (tmp_path / "numpy-0.1.dist-info").mkdir()
+    (tmp_path / "numpy-0.1.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 0.1\n", "utf-8")
+    monkeypatch.setenv("TEMPSCALE_DOCSTRINGS", str(tmp_path))
+    task = DocstringRetrieval(queries=80, packages=["numpy", "scipy"])
+    assert task.metadata.dataset["revision"] == f"numpy-0.1 scipy-{scipy.__version__}"
 
 
 def test_it_resolves_by_name():

@@ -131,3 +131,15 @@ def test_a_package_without_docstrings_changes_nothing(tmp_path, monkeypatch):
     (tmp_path / "silentpackage" / "__init__.py").write_text("x = 1\n", "utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     pd.testing.assert_frame_equal(docstrings(["numpy", "silentpackage", "numpy"]), docstrings(["numpy"]))
+
+
+def test_a_named_folder_comes_before_the_installed_package(tmp_path, monkeypatch):
+    """As pip's --target leaves it; a package that is not there is the installed one."""
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text('def old():\n    """Do as numpy 0.1 did."""\n', "utf-8")
+    installed = docstrings(["scipy"])
+    monkeypatch.setenv("TEMPSCALE_DOCSTRINGS", os.pathsep.join([str(tmp_path / "none"), str(tmp_path)]))
+    assert docstrings(["numpy"]).name.tolist() == ["numpy.old"]
+    pd.testing.assert_frame_equal(docstrings(["scipy"]), installed)
+    monkeypatch.delenv("TEMPSCALE_DOCSTRINGS")
+    assert len(docstrings(["numpy"])) > 500
