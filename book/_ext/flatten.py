@@ -11,7 +11,7 @@ import myst
 from markdown_it.token import Token
 from myst import Directive
 from references import Book, heading, short
-from repository import raw_url, source_url
+from repository import install, raw_url, source_url
 from sphinx_proof.nodes import NODE_TYPES
 
 THEOREMS = {f"prf:{kind}" for kind in NODE_TYPES}
@@ -126,6 +126,8 @@ class Flattener:
             at = line + text.count("\n", 0, match.start())
             if match["role"]:
                 return self._role(match["name"], match["content"].replace("\n", " "), at)
+            if match["substitution"] == "{{ install }}":
+                return install()
             if match["substitution"]:
                 raise self._error(f"unknown substitution {match['substitution']}", at)
             if match["footnote"]:

@@ -24,6 +24,11 @@ def book_url() -> str:
     return _url("Documentation")
 
 
+def install() -> str:
+    """The command that installs the package, as a block of Markdown."""
+    return f'```bash\npip install "tempscale[offline,eval] @ git+{address()}"\n```'
+
+
 def source_url(path: str) -> str:
     """The page that shows one file: `source_url("tests/spectrum/test_signals.py")`."""
     return f"{address()}/blob/{BRANCH}/{path}"

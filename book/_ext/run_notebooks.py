@@ -68,8 +68,8 @@ def install(python: Path, folder: Path, wanted: str, versions: str | None) -> No
     constraint = ["torch==2.13.0"]
     if versions:
         allowed = VERSIONS[versions].read_text("utf-8")
-        if "eval" in wanted:  # mteb asks for a newer SciPy than the package does
-            allowed = allowed.replace("scipy==1.11.4", "scipy==1.14.0")
+        if "eval" in wanted:  # mteb asks for a newer SciPy than the package; pip does not know that new pyarrow needs NumPy 2
+            allowed = allowed.replace("scipy==1.11.4", "scipy==1.14.0") + "\npyarrow<26\n"
         constraints = folder / "constraints.txt"
         constraints.write_text(allowed, "utf-8")
         constraint = ["--constraint", constraints]

@@ -28,7 +28,7 @@ import tables
 import typography
 import unused
 from claims import ClaimsDirective, SummaryDirective
-from repository import address
+from repository import address, install
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
 from sphinx.config import Config
 from verified import VerifiedRole, marks
@@ -50,12 +50,12 @@ def use_repository(app: Sphinx, config: Config) -> None:
     config.html_theme_options["repository_url"] = address()
 
 
-def list_versions(app: Sphinx, config: Config) -> None:
-    """Offer the versions that matter as the substitution `versions`."""
+def substitute(app: Sphinx, config: Config) -> None:
+    """Offer the versions that matter as the substitution `versions`, and the command that installs as `install`."""
     lines = ["| package | version |", "|---|---|", f"| Python | {platform.python_version()} |"]
     lines += [f"| {name} | {version(name)} |" for name in REPORTED]
     lines += [f"| processor | {platform.machine()}, {os.cpu_count()} cores |"]
-    config.myst_substitutions = {**config.myst_substitutions, "versions": "\n".join(lines)}
+    config.myst_substitutions = {**config.myst_substitutions, "versions": "\n".join(lines), "install": install()}
 
 
 def forget_failed_build(app: Sphinx, exception: Exception | None) -> None:
@@ -72,7 +72,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # A build makes millions of nodes that live as long as it: to look for garbage among them takes half its time.
     gc.disable()
     app.connect("config-inited", use_repository)
-    app.connect("config-inited", list_versions)
+    app.connect("config-inited", substitute)
     app.connect("config-inited", execution_cache.use_keyed_cache)
     app.connect("builder-inited", parallel_execution.use_own_profile)
     app.connect("env-before-read-docs", parallel_execution.execute_changed)
