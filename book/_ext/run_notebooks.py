@@ -68,7 +68,7 @@ def install(python: Path, folder: Path, wanted: str, versions: str | None) -> No
     constraint = ["torch==2.13.0"]
     if versions:
         allowed = VERSIONS[versions].read_text("utf-8")
-        if "eval" in wanted:  # mteb asks for a newer SciPy than the package; pip does not know that new pyarrow needs NumPy 2
+        if "eval" in wanted:  # mteb wants a newer SciPy; and new pyarrow NumPy 2, unknown to pip
             allowed = allowed.replace("scipy==1.11.4", "scipy==1.14.0") + "\npyarrow<26\n"
         constraints = folder / "constraints.txt"
         constraints.write_text(allowed, "utf-8")
