@@ -148,6 +148,8 @@
     );
   }
 
+  const others = (rule) => Object.keys(RULES).filter((other) => other !== rule);
+
   function curveDrawing(lowers, rule, gain, share) {
     const [left, top, width, height] = [44, 14, 264, 142];
     const xOf = (value) => left + (width * (value + 2)) / 4;
@@ -167,7 +169,6 @@
     const shown = curve(lowers[rule].lower);
     const area = (name, from, to) =>
       `<polygon class="${name} area" points="${xOf(grid[from])},${yOf(0)} ${path(shown, from, to)} ${xOf(grid[to])},${yOf(0)}"/>`;
-    const others = Object.keys(RULES).filter((other) => other !== rule);
     return (
       [0, 0.5, 1]
         .map(
@@ -178,7 +179,7 @@
         .join("") +
       area("harm", 0, 40) +
       area("gain", 40, 80) +
-      others.map((other) => `<polyline class="other" points="${path(curve(lowers[other].lower))}"/>`).join("") +
+      others(rule).map((other, i) => `<polyline class="other ${["dashed", "dotted"][i]}" points="${path(curve(lowers[other].lower))}"/>`).join("") +
       `<line class="axis" x1="${xOf(0)}" x2="${xOf(0)}" y1="${top}" y2="${top + height}"/>` +
       `<polyline class="chosen" points="${path(shown)}"/>` +
       `<circle class="now" cx="${xOf(gain)}" cy="${yOf(share)}" r="5.5"/>` +
@@ -221,7 +222,9 @@
     [data-explorer=deploy] .truth { stroke: var(--pst-color-text-base); stroke-width: 2.5; }
     [data-explorer=deploy] polyline { fill: none; }
     [data-explorer=deploy] .chosen { stroke: var(--pst-color-text-base); stroke-width: 2.5; }
-    [data-explorer=deploy] .other { stroke: var(--pst-color-text-muted); stroke-dasharray: 3 3; stroke-width: 1.2; }
+    [data-explorer=deploy] .other { stroke: var(--pst-color-text-muted); stroke-width: 1.2; }
+    [data-explorer=deploy] .dashed { stroke-dasharray: 8 4; }
+    [data-explorer=deploy] .dotted { stroke-dasharray: 2 3; }
     [data-explorer=deploy] .now { fill: var(--pst-color-text-base); stroke: var(--pst-color-background); stroke-width: 2; }
   `;
 
@@ -252,7 +255,7 @@
       <div>
         <p class="title">How often something is deployed, by its true effect</p>
         <svg data-drawing="curve" viewBox="0 0 320 180" role="img"></svg>
-        <p class="hint">Dotted: the other two rules.</p>
+        <p class="hint" data-words="others"></p>
       </div>
     </div>`;
 
@@ -286,6 +289,8 @@
       const said = root.querySelector(".verdict");
       said.textContent = verdict(gain, share, promised, idle);
       find("words", "rule").textContent = RULES[rule][1];
+      const [dashed, dotted] = others(rule).map((other) => RULES[other][0].toLowerCase());
+      find("words", "others").textContent = `Dashed: ${dashed}. Dotted: ${dotted}.`;
       said.style.setProperty("--verdict", { harm: "var(--orange)", gain: "var(--blue)", none: "var(--pst-color-text-muted)" }[kind(gain)]);
       said.dataset.share = share;
       said.dataset.idle = idle;
