@@ -10,7 +10,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from typography import with_minus
+from typography import with_interval, with_minus
 
 NUMBER = re.compile(r"\s*[-+−]?(?:\d[\d ,.]*(?:e[-+]?\d+)?\s?%?|nan|inf)?\s*", re.I)
 CARDS = re.compile(r'<table class="[^"]*\bcards\b.*?</table>', re.S)
@@ -38,7 +38,9 @@ def align(html: str) -> str:
         if "colspan" in row[0]:
             return row[0]
         columns = count(len(_CELL.findall(row[0])) - 1, -1)
-        return _CELL.sub(lambda cell: _as_number(cell) if next(columns) in numeric else cell[0], with_minus(row[0]))
+        return _CELL.sub(
+            lambda cell: _as_number(cell) if next(columns) in numeric else cell[0], with_interval(with_minus(row[0]))
+        )
 
     return _ROW.sub(mark, html)
 

@@ -1,4 +1,4 @@
-"""Small type: minus signs, spaces in numbers and before %, and no line that begins with the comma after a formula.
+"""Small type: minus signs, spaces in numbers, and no break within "42 %", "[0.1, 0.3]", "Fig. 3.1" or after a formula.
 
 Numbers come from Python with a hyphen, which is shorter than a minus and where a line may break, and with commas
 between thousands, which become thin spaces. Code keeps its own.
@@ -14,6 +14,8 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 MINUS = "\N{MINUS SIGN}"
 THIN = "\N{NARROW NO-BREAK SPACE}"
+FIXED = "\N{NO-BREAK SPACE}"
+NUMBER = r"[-+\N{MINUS SIGN}]?\d[\d.\N{NARROW NO-BREAK SPACE}]*"
 CODE = (nodes.literal, nodes.FixedTextElement, nodes.raw, nodes.math, nodes.math_block, addnodes.desc_signature)
 
 
@@ -23,8 +25,13 @@ def with_minus(text: str) -> str:
 
 
 def with_space(text: str) -> str:
-    """Set the sign of a percentage off, as "42 %", and on its line."""
-    return re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", text)
+    """Set the sign of a percentage off, as "42 %", and on its line; and a power of ten on that of its factor."""
+    return re.sub(r"(?<=\d) · (?=10)", f"{FIXED}·{FIXED}", re.sub(r"(?<=\d) ?%", f"{FIXED}%", text))
+
+
+def with_interval(text: str) -> str:
+    """Keep an interval on one line: "[0.1, 0.3]"."""
+    return re.sub(rf"(\[{NUMBER}), (?={NUMBER}\])", rf"\1,{FIXED}", text)
 
 
 def with_thousands(text: str) -> str:
@@ -41,10 +48,42 @@ class SmallType(SphinxPostTransform):
     def run(self, **_: Any) -> None:
         """Replace hyphens, and keep formulas and the punctuation around them on one line."""
         for text in list(self.document.findall(nodes.Text)):
-            if text != (signed := with_space(with_minus(with_thousands(text)))) and not _is_code(text):
-                text.parent.replace(text, nodes.Text(signed))
+            small = with_interval(with_space(with_minus(with_thousands(text))))
+            if text != (small := _between_numbers(text, small)) and not _is_code(text):
+                text.parent.replace(text, nodes.Text(small))
+        for link in self.document.findall(nodes.reference):
+            _keep_number(link)
         for formula in list(self.document.findall(nodes.math)):
             _keep_together(formula)
+
+
+def _between_numbers(text: nodes.Text, small: str) -> str:
+    """Hold what stands between two numbers of an interval, or behind one, where they are nodes of their own."""
+    place = text.parent.index(text)
+    before = text.parent[place - 1].astext() if place else ""
+    if small.startswith(" %") and before[-1:].isdigit():
+        return FIXED + small[1:]
+    around = [node.astext() for node in text.parent[max(place - 2, 0) : place + 3]]
+    within = len(around) == 5 and around[0].endswith("[") and around[4].startswith("]")
+    return f",{FIXED}" if small == ", " and within else small
+
+
+def _keep_number(link: nodes.reference) -> None:
+    """Keep the name of a kind and its number together, as in "Fig. 3.1"; and a space before a link outside of it."""
+    text = next(link.findall(nodes.Text), None)
+    if text is None or _is_code(text):
+        return
+    if text.startswith(" "):  # sphinx-exercise's
+        link.parent.insert(link.parent.index(link), nodes.Text(" "))
+    text.parent.replace(text, nodes.Text(re.sub(r"^(\w+\.?) (?=(?:[A-Z]\.)?\d)", rf"\1{FIXED}", text.lstrip(" "))))
+
+
+def keep_stars(app: Sphinx, doctree: nodes.document) -> None:
+    """Keep the star of a heading on the line of its last word; connect to `doctree-read` before Sphinx collects titles."""
+    for title in doctree.findall(nodes.title):
+        last = title.children[-1]
+        if isinstance(last, nodes.Text) and last.endswith(" ★"):
+            title.replace(last, nodes.Text(f"{last[:-2]}{FIXED}★"))
 
 
 def _is_code(text: nodes.Text) -> bool:
@@ -78,3 +117,4 @@ def _keep_together(formula: nodes.math) -> None:
 def register(app: Sphinx) -> None:
     """Add what this module adds to the book."""
     app.add_post_transform(SmallType)
+    app.connect("doctree-read", keep_stars, priority=400)

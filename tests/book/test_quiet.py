@@ -204,7 +204,43 @@ def test_a_number_below_zero_has_a_minus(text: str, shown: str) -> None:
 
 
 def test_a_percentage_stays_on_its_line() -> None:
-    assert typography.with_space("42% of 7 %, a % b") == "42\N{NO-BREAK SPACE}% of 7\N{NO-BREAK SPACE}%, a % b"
+    shown = typography.with_space("42% of 7 %, a % b, 2 · 10⁻⁶")
+    assert shown.replace("\N{NO-BREAK SPACE}", "_") == "42_% of 7_%, a % b, 2_·_10⁻⁶"
+
+
+def test_an_interval_stays_on_its_line() -> None:
+    shown = typography.with_interval("by 0.1 [−0.2, +1.5], of [a, b] or f(1, 2)")
+    assert shown.replace("\N{NO-BREAK SPACE}", "_") == "by 0.1 [−0.2,_+1.5], of [a, b] or f(1, 2)"
+
+
+def test_numbers_that_cells_hand_over_stay_with_what_belongs_to_them() -> None:
+    """They are nodes of their own: of an interval, before a sign, in a link."""
+    link = nodes.reference("", "", nodes.inline(text=" Exercise 3.1 (Two)"))
+    parts = [
+        "rise [",
+        nodes.inline(text="0.1"),
+        ", ",
+        nodes.inline(text="0.3"),
+        "], ",
+        nodes.inline(text="7"),
+        " % in",
+        link,
+    ]
+    sentence = nodes.paragraph("", "", *(nodes.Text(part) if isinstance(part, str) else part for part in parts))
+    document = new_document("page")
+    document += sentence
+    typography.SmallType(document).run()
+    assert sentence.astext().replace("\N{NO-BREAK SPACE}", "_") == "rise [0.1,_0.3], 7_% in Exercise_3.1 (Two)"
+    assert link.astext().startswith("Exercise")
+
+
+def test_the_star_of_a_heading_stays_with_its_last_word() -> None:
+    document = new_document("page")
+    document += nodes.section(
+        "", nodes.title("", "", nodes.Text("Chance "), nodes.emphasis(text="alone"), nodes.Text(" ★"))
+    )
+    typography.keep_stars(None, document)
+    assert document.astext() == "Chance alone\N{NO-BREAK SPACE}★"
 
 
 def test_thousands_are_set_off_by_narrow_spaces() -> None:
