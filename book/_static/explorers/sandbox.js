@@ -280,7 +280,8 @@
     [data-explorer=sandbox] [role=gridcell] { align-items: center; aspect-ratio: 1; cursor: pointer; display: flex;
       font-variant-numeric: tabular-nums; justify-content: center; min-width: 0; overflow: visible; position: relative;
       touch-action: manipulation; user-select: none; }
-    [data-explorer=sandbox] [role=gridcell][aria-selected=true] { box-shadow: 0 0 0 2px var(--pst-color-background), 0 0 0 4px var(--orange); z-index: 1; }
+    [data-explorer=sandbox] [role=gridcell][aria-selected=true] { box-shadow: inset 0 0 0 2px var(--orange), inset 0 0 0 4px var(--pst-color-background); z-index: 1; }
+    [data-explorer=sandbox] .explorer-controls > :has(> select) { flex: 1 1 14rem; }
     [data-explorer=sandbox] [role=gridcell]:focus-visible { outline: 3px solid var(--pst-color-link); outline-offset: 4px; z-index: 2; }
     [data-explorer=sandbox] [role=gridcell].masked { background: repeating-linear-gradient(135deg,
       var(--pst-color-surface) 0 4px, var(--pst-color-border) 4px 5px) !important; }
@@ -297,7 +298,7 @@
     [data-explorer=sandbox] .meter { background: var(--pst-color-surface); grid-column: 2; grid-row: 2; height: .6rem; position: relative; }
     [data-explorer=sandbox] .meter > i { background: var(--blue); display: block; height: 100%; }
     [data-explorer=sandbox] .meter > i.above { background: var(--orange); }
-    [data-explorer=sandbox] .meter > span { border-left: 2px solid var(--pst-color-text-base); bottom: -3px; position: absolute; top: -3px; }
+    [data-explorer=sandbox] .meter > span { border-left: 2px solid var(--pst-color-text-base); bottom: -3px; position: absolute; top: 0; }
     [data-explorer=sandbox] svg { display: block; height: auto; max-width: 25rem; width: 100%; }
     [data-explorer=sandbox] svg text { fill: var(--pst-color-text-muted); font-size: 12px; }
     [data-explorer=sandbox] svg .frame { fill: none; stroke: var(--orange); stroke-width: 2.5; }
