@@ -81,7 +81,7 @@ def _keep_number(link: nodes.reference) -> None:
 def keep_stars(app: Sphinx, doctree: nodes.document) -> None:
     """Keep the star of a heading on the line of its last word; connect to `doctree-read` before Sphinx collects titles."""
     for title in doctree.findall(nodes.title):
-        last = title.children[-1]
+        last = title.children[-1] if title.children else None
         if isinstance(last, nodes.Text) and last.endswith(" ★"):
             title.replace(last, nodes.Text(f"{last[:-2]}{FIXED}★"))
 
