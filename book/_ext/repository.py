@@ -26,7 +26,7 @@ def book_url() -> str:
 
 def install() -> str:
     """The command that installs the package, as a block of Markdown."""
-    return f'```bash\npip install "tempscale[offline,eval] @ git+{address()}"\n```'
+    return f'```bash\npip install \\\n  "tempscale[offline,eval] @ git+{address()}"\n```'
 
 
 def source_url(path: str) -> str:

@@ -175,7 +175,7 @@ BLOCKS = [
     ),
     ("```{image} plot.png\n:alt: Lines\n```", f"![Lines]({address()}/raw/main/book/plot.png)"),
     ("```{table} The title\n| a |\n|---|\n| b |\n```", "*The title*\n\n| a |\n|---|\n| b |"),
-    ("{{ install }}", f'```bash\npip install "tempscale[offline,eval] @ git+{address()}"\n```'),
+    ("{{ install }}", f'```bash\npip install \\\n  "tempscale[offline,eval] @ git+{address()}"\n```'),
     ("- item\n\n  ```{note}\n  Hear.\n  ```", "- item\n\n  > **Note.** Hear."),
 ]
 UNKNOWN = [
