@@ -26,6 +26,7 @@ AREAS = (25, 25), (61, 9), (9, 61)  # pixels: larger than any letter or marker, 
 WIDE = 900  # pixels: two panels, whose labels a phone would make unreadable
 SMALL = 620  # pixels: one panel whose labels stay readable on a phone
 GAP = 8  # pixels: at least so much is empty between two panels
+LETTER = 40  # pixels: higher than any, lower than an axis
 TICK = 14  # pixels: wider than the ticks of an axis, narrower than ticks with numbers
 LONG = 0.4  # of the height: an axis, or a picture
 OFF = 0.13  # of the width: how far from the middle, or from a third, the panels may meet
@@ -89,16 +90,18 @@ def _with_scales(
     for start, stop in zip(starts, stops, strict=True):
         panel, ink = pixels[:, start:stop], drawn[:, start:stop]
         axis = int((ink.mean(axis=0) > LONG).argmax())  # 0 if no line is long: then nothing stands left of it
-        rows = max(_runs(ink[:, axis]), key=lambda run: run.stop - run.start, default=slice(0))
+        axes = [run for run in _runs(ink[:, axis]) if run.stop - run.start > LETTER]
+        top, end = (axes[0].start, axes[-1].stop) if axes else (0, len(panel))
         # beside the axis: a legend that sticks out above or below it is no scale
-        if start and not ink[rows, : max(axis - TICK, 0)].any():
+        if start and not ink[top:end, : max(axis - TICK, 0)].any():
             width = scale.shape[1]
             panel = np.pad(panel, ((0, 0), (width, 0), (0, 0)))
             beside = panel[:, axis : axis + width]
             np.copyto(beside, scale, where=beside[..., 3:] == 0)
             panel = panel[:, min(axis, width) :]
         else:
-            scale = panel[:, :axis]
+            scale = panel[:, :axis].copy()
+            scale[: max(top - GAP, 0)] = scale[end + GAP :] = 0
         used = np.flatnonzero(panel[..., 3].any(axis=1))
         made.append(panel[max(used[0] - GAP, 0) : used[-1] + 1 + GAP])
     return made

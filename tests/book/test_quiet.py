@@ -315,6 +315,7 @@ def test_a_legend_that_sticks_out_is_no_scale() -> None:
     whole[:20] = 0
     whole[5:15, 530:900] = 255
     whole[40:60, 10:40] = 255
+    whole[:10, 10:40] = 255  # a title, which is not of the scale
     _, right = figures.panels(whole)
     np.testing.assert_array_equal(right[:, 40:], whole[:, 560:])
     np.testing.assert_array_equal(right[20:, :40], whole[20:, :40])
