@@ -19,11 +19,14 @@ from sphinx.application import Sphinx
 
 TEXT, PAGE = (206, 214, 221), (18, 18, 18)  # of the theme, when dark
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # of red, green and blue
-DARKEST = 0.12  # the luminance that has a contrast of 3 with the page
+GAMMA = 2.2  # from the numbers of a colour to its light
+DARKEST = 0.5  # the brightness that has a contrast of 4.5 with the page
 GREYEST = 24  # the largest difference of a grey's three channels, of 255
-AREA = 25  # pixels: larger than any line, letter or marker
+AREAS = (25, 25), (61, 9), (9, 61)  # pixels: larger than any letter or marker, thicker than any line
 WIDE = 900  # pixels: two panels, whose labels a phone would make unreadable
+SMALL = 620  # pixels: one panel whose labels stay readable on a phone
 GAP = 8  # pixels: at least so much is empty between two panels
+LETTER = 40  # pixels: higher than any, lower than an axis
 TICK = 14  # pixels: wider than the ticks of an axis, narrower than ticks with numbers
 LONG = 0.4  # of the height: an axis, or a picture
 OFF = 0.13  # of the width: how far from the middle, or from a third, the panels may meet
@@ -35,30 +38,46 @@ def turn_around(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     Black lines get the text's colour, coloured ones stay, but the darkest, which would not be seen, are lightened.
     """
     colours, alpha = pixels[..., :3].astype(float), pixels[..., 3]
-    area = ndimage.grey_opening(alpha, (AREA, AREA), mode="constant") == 255
+    area = np.any([ndimage.grey_opening(alpha, size, mode="constant") == 255 for size in AREAS], axis=0)
     grey = (np.ptp(colours, axis=-1) < GREYEST) & ~area
     lightness = colours.mean(axis=-1, keepdims=True) / 255
     turned = np.where(grey[..., None], lightness * PAGE + (1 - lightness) * TEXT, colours)
-    luminance = (colours / 255) ** 2.2 @ LUMINANCE
-    lack = np.where(grey | area, 0, np.clip(1 - luminance / DARKEST, 0, 1))[..., None]
-    turned += lack / 2 * (TEXT - turned)
+    brightness = _brightness(colours)
+    lack = (DARKEST - brightness) / (_brightness(np.array(TEXT)) - brightness)
+    turned += np.where(grey | area, 0, np.clip(lack, 0, 1))[..., None] * (TEXT - turned)
     return np.concatenate([turned.round().astype(np.uint8), alpha[..., None]], axis=-1)
+
+
+def _brightness(colours: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Of the grey that is as bright, from 0 to 1."""
+    return ((colours / 255) ** GAMMA @ LUMINANCE) ** (1 / GAMMA)
 
 
 def panels(pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
     """The panels of a picture of (height, width, 4) pixels, with their scales; none if it cannot be cut."""
     drawn = pixels[..., 3] > 0
     width = pixels.shape[1]
-    gaps = [gap for (gap,) in ndimage.find_objects(ndimage.label(~drawn.any(axis=0))[0]) if gap.stop - gap.start >= GAP]
+    gaps = [gap for gap in _runs(~drawn.any(axis=0)) if gap.stop - gap.start >= GAP]
+    divisions = []
     for parts in (2, 3):
         near = [
             [gap for gap in gaps if abs((gap.start + gap.stop) / 2 / width - place) < OFF]
             for place in np.arange(1, parts) / parts
         ]
-        if all(near):
-            # the first one: the next lies between a panel's label and its scale
-            return _with_scales(pixels, drawn, [found[0] for found in near])
-    return []
+        # the first one: the next lies between a panel's label and its scale
+        divisions += [[found[0] for found in near]] if all(near) else []
+    return _with_scales(pixels, drawn, min(divisions, key=lambda cuts: _unequal(cuts, width))) if divisions else []
+
+
+def _runs(marked: npt.NDArray[np.bool_]) -> list[slice]:
+    """Where it is true, from one number to another."""
+    return [run for (run,) in ndimage.find_objects(ndimage.label(marked)[0])]
+
+
+def _unequal(cuts: list[slice], width: int) -> float:
+    """How many times as wide as the narrowest panel the widest one is."""
+    pieces = np.diff([0, *((cut.start + cut.stop) / 2 for cut in cuts), width])
+    return float(pieces.max() / pieces.min())
 
 
 def _with_scales(
@@ -69,13 +88,22 @@ def _with_scales(
     made = []
     scale = pixels[:, :0]
     for start, stop in zip(starts, stops, strict=True):
-        panel, long = pixels[:, start:stop], drawn[:, start:stop].mean(axis=0) > LONG
-        axis = int(long.argmax())  # 0 if no line is long: then nothing stands left of it
-        if start and axis < TICK:
-            panel = np.concatenate([scale, panel], axis=1)
+        panel, ink = pixels[:, start:stop], drawn[:, start:stop]
+        axis = int((ink.mean(axis=0) > LONG).argmax())  # 0 if no line is long: then nothing stands left of it
+        axes = [run for run in _runs(ink[:, axis]) if run.stop - run.start > LETTER]
+        top, end = (axes[0].start, axes[-1].stop) if axes else (0, len(panel))
+        # beside the axis: a legend that sticks out above or below it is no scale
+        if start and not ink[top:end, : max(axis - TICK, 0)].any():
+            width = scale.shape[1]
+            panel = np.pad(panel, ((0, 0), (width, 0), (0, 0)))
+            beside = panel[:, axis : axis + width]
+            np.copyto(beside, scale, where=beside[..., 3:] == 0)
+            panel = panel[:, min(axis, width) :]
         else:
-            scale = panel[:, :axis]
-        made.append(panel)
+            scale = panel[:, :axis].copy()
+            scale[: max(top - GAP, 0)] = scale[end + GAP :] = 0
+        used = np.flatnonzero(panel[..., 3].any(axis=1))
+        made.append(panel[max(used[0] - GAP, 0) : used[-1] + 1 + GAP])
     return made
 
 
@@ -87,9 +115,10 @@ def dress(app: Sphinx, doctree: nodes.document) -> None:
             continue
         with Image.open(file) as drawn:
             pixels = np.asarray(drawn.convert("RGBA"))
-        wide = pixels.shape[1] > WIDE
+        width = pixels.shape[1]
+        size = "wide" if (wide := width > WIDE) else "narrow" if width > SMALL else "small"
         # the theme makes this box a stop of the tabulator where it scrolls
-        box = nodes.container(classes=["figure-box", "wide" if wide else "narrow", "pst-scrollable-table-container"])
+        box = nodes.container(classes=["figure-box", size, "pst-scrollable-table-container"])
         image.replace_self(box)
         box += image
         if pixels[0, 0, 3] == 255:

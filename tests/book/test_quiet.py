@@ -136,18 +136,28 @@ def test_figures_by_night_have_readable_text_and_visible_lines() -> None:
 
     coloured = [to_rgb(colour) for colour in PALETTE if colour != "#000000"]
     pixels = np.array([[[*(round(255 * c) for c in colour), 255] for colour in coloured]], np.uint8)
-    assert (figures.turn_around(pixels) == pixels).all()
-    for colour in coloured:
-        assert contrast(colour, figures.PAGE) >= 3
+    for turned, colour, before in zip(figures.turn_around(pixels)[0, :, :3], coloured, pixels[0, :, :3], strict=True):
+        assert contrast(turned / 255, figures.PAGE) >= 4.5
+        assert contrast(colour, figures.PAGE) < 4.5 or (turned == before).all()
+        np.testing.assert_array_equal(turned.argsort(), before.argsort())  # a blue stays a blue
     purple = figures.turn_around(np.array([[[68, 1, 84, 255]]], np.uint8))  # where viridis begins
     assert contrast(purple[0, 0, :3] / 255, figures.PAGE) >= 3 > contrast((68 / 255, 1 / 255, 84 / 255), figures.PAGE)
 
 
-def test_a_heat_map_keeps_its_black_and_white_by_night() -> None:
-    image = np.full((60, 60, 4), (68, 1, 84, 255), np.uint8)
-    image[30, 10:50, :3] = 0
-    image[40, 10:50, :3] = 255
-    assert (figures.turn_around(image) == image).all()
+@pytest.mark.parametrize("shape", [(60, 60), (120, 15), (15, 120)])
+def test_a_heat_map_and_its_colour_bar_keep_their_colours_by_night(shape: tuple[int, int]) -> None:
+    image = np.full((*shape, 4), (68, 1, 84, 255), np.uint8)
+    image[5:8, 3:12, :3] = 0
+    image[9:12, 3:12, :3] = 255
+    framed = np.pad(image, ((20, 20), (20, 20), (0, 0)))
+    np.testing.assert_array_equal(figures.turn_around(framed)[20:-20, 20:-20], image)
+
+
+@pytest.mark.parametrize("shape", [(200, 7), (7, 200), (20, 20)])
+def test_a_fat_line_and_a_marker_are_turned_around(shape: tuple[int, int]) -> None:
+    mark = np.pad(np.full((*shape, 4), (0, 0, 0, 255), np.uint8), ((20, 20), (20, 20), (0, 0)))
+    turned = figures.turn_around(mark)
+    assert (turned[mark[..., 3] == 255, :3] == figures.TEXT).all()
 
 
 def contrast(colour: tuple[float, ...], page: tuple[int, ...]) -> float:
@@ -297,3 +307,27 @@ def test_what_has_no_gap_in_the_middle_stays_whole(boxes: list[tuple[int, int]])
 def test_three_panels() -> None:
     parts = figures.panels(painted(900, (0, 290), (310, 590), (610, 900)))
     assert [part.shape[1] for part in parts] == [290, 280, 290]
+
+
+def test_a_legend_that_sticks_out_is_no_scale() -> None:
+    """Above the second panel and 30 pixels to the left of its axis: the panel still gets the scale that it shares."""
+    whole = painted(1000, (40, 480), (560, 990))
+    whole[:20] = 0
+    whole[5:15, 530:900] = 255
+    whole[40:60, 10:40] = 255
+    whole[:10, 10:40] = 255  # a title, which is not of the scale
+    _, right = figures.panels(whole)
+    np.testing.assert_array_equal(right[:, 40:], whole[:, 560:])
+    np.testing.assert_array_equal(right[20:, :40], whole[20:, :40])
+    np.testing.assert_array_equal(right[:20, 10:40], whole[:20, 530:560])
+
+
+def test_three_equal_panels_are_not_cut_into_two_unequal_ones() -> None:
+    whole = painted(1000, (40, 380), (400, 680), (700, 1000))
+    assert [part.shape[1] for part in figures.panels(whole)] == [380, 320, 340]
+
+
+def test_a_panel_has_no_empty_space_of_its_neighbours() -> None:
+    whole = painted(1000, (40, 480), (560, 990))
+    whole[60:, :500] = 0
+    assert [part.shape[0] for part in figures.panels(whole)] == [60 + figures.GAP, 100]
