@@ -4,6 +4,7 @@ import base64
 import importlib.resources
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -82,22 +83,37 @@ def docstrings_of(*packages: str) -> None:
         folder = Path(tempfile.gettempdir(), f"tempscale-docstrings-{name}-{wanted}")
         if installed == wanted:
             continue
-        if not folder.exists():
+        if not _is_whole(folder):
             print(f"downloading {package}, whose docstrings are the texts; it is read and not imported")
-            # Python files are the same for every version of Python, which may be too new for a wheel of its own.
-            options = ["--quiet", "--no-deps", "--no-compile", "--only-binary=:all:", "--python-version=3.11"]
             try:
-                with new_folder(folder) as unfinished:
-                    pip = [sys.executable, "-m", "pip", "install", *options, "--target", str(unfinished), package]
-                    subprocess.run(pip, check=True, capture_output=True)
-            except subprocess.CalledProcessError:
-                print(
-                    f"pip could not get it, so the texts are those of {name} {installed}: numbers differ a little, and an "
-                    "`assert` may fail; leave it out then, and go on"
-                )
-                continue
+                _download(package, folder)
+            except (OSError, subprocess.CalledProcessError) as error:
+                if not _is_whole(folder):  # else another process was faster
+                    said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+                    print(
+                        f"{package} could not be downloaded ({said}): the texts are those of {name} {installed}, numbers "
+                        "differ a little, and an `assert` may fail; leave it out then, and go on"
+                        if installed
+                        else f"{package} could not be downloaded ({said}), and no other version is here: pip install {name}"
+                    )
+                    continue
         folders.append(str(folder))
-    os.environ["TEMPSCALE_DOCSTRINGS"] = os.pathsep.join(folders)
+    before = os.environ.get("TEMPSCALE_DOCSTRINGS", "").split(os.pathsep)
+    os.environ["TEMPSCALE_DOCSTRINGS"] = os.pathsep.join(dict.fromkeys(filter(None, [*folders, *before])))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether there is a package in a folder, which may have been emptied as temporary."""
+    return any(folder.glob("*/__init__.py"))
+
+
+def _download(package: str, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    # Python files are the same for every version of Python, which may be too new for a wheel of its own.
+    options = ["--quiet", "--no-user", "--no-deps", "--no-compile", "--only-binary=:all:", "--python-version=3.11"]
+    with new_folder(folder) as unfinished:
+        pip = [sys.executable, "-m", "pip", "install", *options, "--target", str(unfinished), package]
+        subprocess.run(pip, check=True, capture_output=True, text=True)
 
 
 def _installed(name: str) -> str | None:

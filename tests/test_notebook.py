@@ -3,6 +3,7 @@
 import base64
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -187,18 +188,35 @@ def test_docstrings_of_another_version_are_downloaded_once(temporary, monkeypatc
         docstrings_of("numpy==0.1", f"pandas=={pd.__version__}")
         assert docstrings(["numpy"]).text.tolist() == ["Return one."]
     assert [command[-1] for command in calls] == ["numpy==0.1"]
-    assert (
-        capsys.readouterr().out
-        == "downloading numpy==0.1, whose docstrings are the texts; it is read and not imported\n"
-    )
+    said = "downloading numpy==0.1, whose docstrings are the texts; it is read and not imported\n"
+    assert capsys.readouterr().out == said
+    # emptied, as temporary folders are; and what was there before stays
+    (folder,) = temporary.iterdir()
+    shutil.rmtree(folder / "numpy")
+    monkeypatch.setenv("TEMPSCALE_DOCSTRINGS", "mine")
+    docstrings_of("numpy==0.1")
+    assert len(calls) == 2
+    assert os.environ["TEMPSCALE_DOCSTRINGS"].split(os.pathsep) == [str(folder), "mine"]
+
+
+def test_of_two_notebooks_at_once_each_gets_its_docstrings(temporary, monkeypatch):
+    def pip(command, **options):
+        for root in (command[command.index("--target") + 1], temporary / "tempscale-docstrings-numpy-0.1"):
+            Path(root, "numpy").mkdir(parents=True)
+            Path(root, "numpy", "__init__.py").touch()
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    docstrings_of("numpy==0.1")
+    assert os.environ["TEMPSCALE_DOCSTRINGS"] == str(temporary / "tempscale-docstrings-numpy-0.1")
 
 
 def test_without_a_network_the_installed_docstrings_are_read(temporary, monkeypatch, capsys):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    docstrings_of("numpy==0.1")
-    assert (
-        f"those of numpy {np.__version__}: numbers differ a little, and an `assert` may fail" in capsys.readouterr().out
-    )
+    docstrings_of("numpy==0.1", "nosuchpackage==1")
+    said = capsys.readouterr().out
+    assert "numpy==0.1 could not be downloaded (ERROR: " in said
+    assert f"those of numpy {np.__version__}, numbers differ a little, and an `assert` may fail" in said
+    assert "and no other version is here: pip install nosuchpackage" in said
     assert not list(temporary.iterdir())
     assert len(docstrings(["numpy"])) > 500
 

@@ -88,7 +88,7 @@ def run(python: Path, name: str, threads: int) -> Run:
     with tempfile.TemporaryDirectory() as home:
         empty = Path(home, "empty")
         empty.mkdir()
-        kept = {key: os.environ[key] for key in ("PATH", "LANG", "LD_LIBRARY_PATH") if key in os.environ}
+        kept = {key: os.environ[key] for key in ("PATH", "LANG", "LD_LIBRARY_PATH", "TMPDIR") if key in os.environ}
         # a home of its own: no kernel but the environment's, and nothing that was downloaded earlier
         alone = {"HOME": home, "JUPYTER_PATH": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
         closed = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), NOWHERE)

@@ -202,9 +202,13 @@ def read_pairs(path: str | Path, **options: Any) -> PairRetrieval:
 
 def _revision(packages: Sequence[str]) -> str:
     """Name the versions of the packages, which are the data's revision."""
-    known, path = packages_distributions(), [*folders(), *sys.path]
-    found = {name: next(iter(distributions(name=known[name][0], path=path))) for name in packages if name in known}
-    return " ".join(f"{name}-{one.version}" for name, one in found.items())
+    known, named = packages_distributions(), []
+    for name in packages:
+        place = next(([folder] for folder in folders() if Path(folder, name).is_dir()), None)
+        if place or name in known:
+            found = next(iter(distributions(name=known.get(name, [name])[0], path=place or sys.path)), None)
+            named.append(f"{name}-{found.version if found else 'unknown'}")
+    return " ".join(named)
 
 
 class DocstringRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is untyped here
@@ -254,9 +258,8 @@ class DocstringRetrieval(AbsTaskRetrieval):  # type: ignore[misc]  # mteb is unt
         super().__init__(**kwargs)
         self.queries_drawn, self.packages = queries, tuple(packages)
         self.origin = queries, self.packages
-        if self.packages != PACKAGES:
-            source = {**self.metadata.dataset, "revision": _revision(self.packages)}
-            self.metadata = self.metadata.model_copy(update={"dataset": source})
+        source = {**self.metadata.dataset, "revision": _revision(self.packages)}
+        self.metadata = self.metadata.model_copy(update={"dataset": source})
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
         """Read the docstrings and draw the sample; mteb's arguments make no difference."""

@@ -8,7 +8,9 @@ back restores the module bit for bit.
 import functools
 import inspect
 import os
+import sys
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -253,6 +255,30 @@ class Turns:
 
     def __reduce__(self) -> Any:
         return Turns, ()  # a copy of a model takes turns of its own
+
+
+_CALLS = ("_wrapped_call_impl", "_call_impl", "forward")
+_WAITS = (Turns.run.__wrapped__.__code__, Turns.change.__wrapped__.__code__)  # type: ignore[attr-defined]
+
+
+def refuse_running(transformer: nn.Module) -> None:
+    """Raise RuntimeError if a thread is inside a model, unless it waits at the door of a patch."""
+    parts, innermost = set(map(id, transformer.modules())), sys._current_frames()
+    innermost[threading.get_ident()] = sys._getframe(1)  # not this function's own, which would hold itself
+    for thread, last in innermost.items():
+        frames = [frame for frame, _ in traceback.walk_stack(last)]
+        waits = any(frame.f_code in _WAITS for frame in frames)
+        # No other frame is asked for its variables: up to Python 3.12 that keeps them alive until it ends.
+        calls = (
+            frame for frame in frames if frame.f_code.co_name in _CALLS and frame.f_code.co_varnames[:1] == ("self",)
+        )
+        inside = [module for frame in calls if id(module := frame.f_locals.get("self")) in parts]
+        if any(module is not transformer or not waits for module in inside):
+            where = "this" if thread == threading.get_ident() else "another"
+            raise RuntimeError(
+                f"{type(transformer).__name__} is running in {where} thread: give a model its temperature between two "
+                "forward passes, and before threads share it"
+            )
 
 
 class Patched(Tempered):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tempscale.patching.exchange import Temperature
+from tempscale.patching.exchange import Temperature, refuse_running
 from tempscale.patching.patch import FOLDED, unpatched
 from tempscale.patching.proof import find_sites, prove
 from tempscale.patching.recorder import Recorder, UnsupportedModelError, configurations
@@ -76,6 +76,7 @@ def fold(model: nn.Module, temperature: Schedule) -> nn.Module:
             or folded already. The model is left as it was.
         UnsupportedModelError: the model has no proved temperature site, or none that is a weight.
         TypeError: not a torch module.
+        RuntimeError: the model is running, in this thread or another.
 
     Source: TempScale, arXiv 2410.24200; W_Q and b_Q divided by the temperature divide q·k.
 
@@ -95,6 +96,7 @@ def _fold(model: nn.Module, temperature: Schedule) -> nn.Module:
     if kind == "per sequence":
         raise ValueError(f"{temperature} depends on the length of the text, which weights cannot know: use patch")
     transformer = unpatched(model)
+    refuse_running(transformer)
     found, n_layers = find_sites(transformer, "uniform")
     each: list[Any] = per_layer(checked, n_layers)
     weights: dict[int, Source] = {}

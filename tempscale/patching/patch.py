@@ -1,8 +1,5 @@
 """TempScale: divide the attention logits of a model by a temperature, at inference, without training."""
 
-import sys
-import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -11,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from tempscale.patching.exchange import LengthAware, Patched, Tempered, Turns, exchange, restore
+from tempscale.patching.exchange import LengthAware, Patched, Tempered, Turns, exchange, refuse_running, restore
 from tempscale.patching.layers import Layers, repeatable
 from tempscale.patching.proof import find_sites
 from tempscale.patching.recorder import configurations, find_transformer
@@ -75,11 +72,13 @@ class Patch:
     def _set(self, checked: Schedule) -> None:
         """Find and prove the sites of a temperature, unless that was done, and put it there; else all is as it was."""
         kind, before = kind_of(checked), (self._kind, self._temperature, dict(self._proved), self._proved_for)
+        if vars(self._transformer).setdefault("tempscale_patch", self) is not self:  # in one step: threads may compete
+            raise _patched_already(self._transformer)
         self._restore()
         try:
             if self._kind is None:
                 self._hold(Patched)  # threads that call the model wait from now on
-                self._refuse_other_threads()
+                refuse_running(self._transformer)
             if self._proved and not self._is_as_proved():
                 self._proved = {}
             if kind not in self._proved:
@@ -93,18 +92,6 @@ class Patch:
             self._restore()
             self._write()
             raise
-
-    def _refuse_other_threads(self) -> None:
-        """Raise RuntimeError if another thread is inside the model, which it entered before the model was patched."""
-        modules = set(self._transformer.modules())
-        for thread, frame in sys._current_frames().items():
-            inside = [one.f_locals.get("self") for one, _ in traceback.walk_stack(frame)]
-            waits = any(isinstance(one, Turns) for one in inside)
-            runs = any(isinstance(one, nn.Module) and one in modules for one in inside)
-            if runs and not waits and thread != threading.get_ident():
-                raise RuntimeError(
-                    f"another thread is running {type(self._transformer).__name__}: patch a model before threads share it"
-                )
 
     def _structure(self) -> Any:
         """Return what the proofs depend on: the modules on the way to those with a temperature, and the implementations."""
@@ -238,7 +225,7 @@ def patch(model: nn.Module, temperature: Schedule, *, layers: Layers | None = No
         ValueError: a temperature outside its range, an unknown layer, or a model patched or folded already.
         UnsupportedModelError: the model has no proved temperature site.
         TypeError: not a torch module.
-        RuntimeError: another thread runs the model meanwhile.
+        RuntimeError: the model is running, in this thread or another.
 
     Source: TempScale, arXiv 2410.24200.
 
@@ -262,10 +249,7 @@ def unpatched(model: nn.Module) -> Any:
     if folded is not None:
         raise ValueError(f"{name} has the temperature {folded} folded into its weights: load the original model")
     if isinstance(transformer, Tempered):
-        raise ValueError(
-            f"{name} is patched already: set `.temperature` of its patch, or `.remove()` that one first; a copy has its own "
-            "as `.tempscale_patch`"
-        )
+        raise _patched_already(transformer)
     for part, module in transformer.named_modules():
         if TEMPERED in vars(module):
             raise ValueError(
@@ -273,3 +257,10 @@ def unpatched(model: nn.Module) -> Any:
                 "`.remove()` that patch first, or load the original model"
             )
     return transformer
+
+
+def _patched_already(transformer: nn.Module) -> ValueError:
+    return ValueError(
+        f"{type(transformer).__name__} is patched already: set `.temperature` of its patch, or `.remove()` that one first; "
+        "a copy has its own as `.tempscale_patch`"
+    )

@@ -133,7 +133,7 @@ def _root(package: str) -> Path:
     """Return the folder of a package, or raise ModuleNotFoundError."""
     for folder in folders():
         if package.isidentifier() and Path(folder, package).is_dir():
-            return Path(folder, package)
+            return Path(folder, package).absolute()
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(

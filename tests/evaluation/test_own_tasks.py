@@ -57,8 +57,17 @@ def test_the_revision_is_that_of_the_docstrings_which_are_read(tmp_path, monkeyp
     (tmp_path / "numpy-0.1.dist-info").mkdir()
     (tmp_path / "numpy-0.1.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 0.1\n", "utf-8")
     monkeypatch.setenv("TEMPSCALE_DOCSTRINGS", str(tmp_path))
-    task = DocstringRetrieval(queries=80, packages=["numpy", "scipy"])
-    assert task.metadata.dataset["revision"] == f"numpy-0.1 scipy-{scipy.__version__}"
+
+    def revision(**packages):
+        return DocstringRetrieval(queries=80, **packages).metadata.dataset["revision"]
+
+    here = f"numpy-{np.__version__} scipy-{scipy.__version__}"
+    assert revision(packages=["numpy", "scipy"]) == here, "there is no numpy in the folder"
+    (tmp_path / "numpy").mkdir()
+    assert revision(packages=["numpy", "scipy"]) == f"numpy-0.1 scipy-{scipy.__version__}"
+    assert "numpy-0.1 " in revision()
+    (tmp_path / "other").mkdir()
+    assert revision(packages=["other"]) == "other-unknown"
 
 
 def test_it_resolves_by_name():
