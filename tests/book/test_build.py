@@ -66,7 +66,7 @@ def test_executes_again_only_when_the_package_changes(book: OnePage) -> None:
 
     html = (book.folder / "_build" / "html" / "book" / "index.html").read_text("utf-8")
     assert 'blob/main/tests/test_toy.py#L1"' in html
-    assert "✓ verified numerically by test_true" in html
+    assert "✓ verified numerically by test_true" in html.replace("<wbr>", "")  # where a long name may break
 
 
 def test_a_failing_assertion_fails_the_build(book: OnePage) -> None:
