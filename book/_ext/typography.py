@@ -5,6 +5,7 @@ between thousands, which become thin spaces. Code keeps its own.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from docutils import nodes
@@ -48,22 +49,25 @@ class SmallType(SphinxPostTransform):
     def run(self, **_: Any) -> None:
         """Replace hyphens, and keep formulas and the punctuation around them on one line."""
         for text in list(self.document.findall(nodes.Text)):
+            siblings = text.parent.children
+            place = next(
+                place for place, node in enumerate(siblings) if node is text
+            )  # equal texts have other neighbours
             small = with_interval(with_space(with_minus(with_thousands(text))))
-            if text != (small := _between_numbers(text, small)) and not _is_code(text):
-                text.parent.replace(text, nodes.Text(small))
+            if text != (small := _between_numbers(siblings, place, small)) and not _is_code(text):
+                text.parent[place] = nodes.Text(small)
         for link in self.document.findall(nodes.reference):
             _keep_number(link)
         for formula in list(self.document.findall(nodes.math)):
             _keep_together(formula)
 
 
-def _between_numbers(text: nodes.Text, small: str) -> str:
+def _between_numbers(siblings: Sequence[nodes.Node], place: int, small: str) -> str:
     """Hold what stands between two numbers of an interval, or behind one, where they are nodes of their own."""
-    place = text.parent.index(text)
-    before = text.parent[place - 1].astext() if place else ""
+    before = siblings[place - 1].astext() if place else ""
     if small.startswith(" %") and before[-1:].isdigit():
         return FIXED + small[1:]
-    around = [node.astext() for node in text.parent[max(place - 2, 0) : place + 3]]
+    around = [node.astext() for node in siblings[max(place - 2, 0) : place + 3]]
     within = len(around) == 5 and around[0].endswith("[") and around[4].startswith("]")
     return f",{FIXED}" if small == ", " and within else small
 

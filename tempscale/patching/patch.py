@@ -77,7 +77,7 @@ class Patch:
         self._restore()
         try:
             if self._kind is None:
-                self._hold(Patched)  # threads that call the model wait from now on
+                exchange(self._transformer, Patched)  # threads that call the model wait from now on
                 refuse_running(self._transformer)
             if self._proved and not self._is_as_proved():
                 self._proved = {}
@@ -149,11 +149,7 @@ class Patch:
         each = per_layer(self._temperature, n_layers)
         for site in sites:
             site.set(each[site.layer])
-        self._hold(LengthAware if self._kind == "per sequence" else Patched)
-
-    def _hold(self, mixin: type[Patched]) -> None:
-        exchange(self._transformer, mixin)
-        self._transformer.tempscale_patch = self
+        exchange(self._transformer, LengthAware if self._kind == "per sequence" else Patched)
 
     def _release(self) -> None:
         restore(self._transformer)

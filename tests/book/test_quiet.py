@@ -224,23 +224,15 @@ def test_an_interval_stays_on_its_line() -> None:
 
 
 def test_numbers_that_cells_hand_over_stay_with_what_belongs_to_them() -> None:
-    """They are nodes of their own: of an interval, before a sign, in a link."""
+    """They are nodes of their own: of an interval, before a sign, in a link; not of a list, whose comma is the same."""
     link = nodes.reference("", "", nodes.inline(text=" Exercise 3.1 (Two)"))
-    parts = [
-        "rise [",
-        nodes.inline(text="0.1"),
-        ", ",
-        nodes.inline(text="0.3"),
-        "], ",
-        nodes.inline(text="7"),
-        " % in",
-        link,
-    ]
+    one, two, low, high, share = (nodes.inline(text=number) for number in ("1", "2", "0.1", "0.3", "7"))
+    parts = [one, ", ", two, " rise [", low, ", ", high, "], ", share, " % in", link]
     sentence = nodes.paragraph("", "", *(nodes.Text(part) if isinstance(part, str) else part for part in parts))
     document = new_document("page")
     document += sentence
     typography.SmallType(document).run()
-    assert sentence.astext().replace("\N{NO-BREAK SPACE}", "_") == "rise [0.1,_0.3], 7_% in Exercise_3.1 (Two)"
+    assert sentence.astext().replace("\N{NO-BREAK SPACE}", "_") == "1, 2 rise [0.1,_0.3], 7_% in Exercise_3.1 (Two)"
     assert link.astext().startswith("Exercise")
 
 
