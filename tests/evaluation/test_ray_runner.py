@@ -97,9 +97,9 @@ def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_same_store(files, cl
                 lost.append(len(store.units()))
         except Exception as error:  # noqa: BLE001 (a thread's failure is the test's)
             lost.append(error)
-        # As if the other process had died; its own connection is another thread's.
+        # As `another.release(unit)`, whose connection is another thread's; an end of the lease would be renewed.
         with Store(tmp_path / "ray") as store:
-            store._database.execute("UPDATE claim SET until = 0 WHERE unit = ?", (unit.id,))
+            store._database.execute("DELETE FROM claim WHERE unit = ?", (unit.id,))
 
     thread = threading.Thread(target=lose, daemon=True)
     thread.start()
