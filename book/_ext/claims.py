@@ -7,7 +7,6 @@ A card is written as MyST, so a chapter's label, a section or a work of the bibl
 warning by the rules of the book; a test or a result file that does not exist is one by ours. Warnings fail the build.
 """
 
-import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,13 +113,19 @@ def words_of(verdict: str, condition: str = "") -> str:
 def load(path: Path = LEDGER) -> list[Claim]:
     """All claims, in the order of the file. A claim that is not as it must be is a ValueError or a TypeError."""
     tables = tomllib.loads(path.read_text("utf-8"))["claim"]
-    # a text is written over several lines, and is one paragraph
     return [
-        Claim(
-            **{key: " ".join(value.split()) if isinstance(value, str) else tuple(value) for key, value in table.items()}
-        )
+        Claim(**{key: paragraphs(value) if isinstance(value, str) else tuple(value) for key, value in table.items()})
         for table in tables
     ]
+
+
+def paragraphs(text: str) -> str:
+    """The text with each paragraph, which may be written over several lines, on one.
+
+    >>> paragraphs("It rises\\nby 0.117.\\n\\nBoth models do.\\n")
+    'It rises by 0.117.\\n\\nBoth models do.'
+    """
+    return "\n\n".join(" ".join(part.split()) for part in text.strip().split("\n\n"))
 
 
 def chapter_of(label: str) -> str:
@@ -132,19 +137,9 @@ def chapter_of(label: str) -> str:
     return f"{{{role}}}`{label}`"
 
 
-def first_sentence(text: str) -> tuple[str, str]:
-    """The first sentence of a text, and the rest of it.
-
-    >>> first_sentence("It rises by 0.117 [0.080, 0.153]. Both models do.")
-    ('It rises by 0.117 [0.080, 0.153].', 'Both models do.')
-    """
-    first, _, more = re.sub(r"(?<=[^\s.]{2}[.!?]) (?=[A-Z*`$])", "\n", text, count=1).partition("\n")
-    return first, more
-
-
 def listed(entries: dict[str, str]) -> str:
-    """The entries that say something, as a list of definitions."""
-    return "\n\n".join(f"{term}\n: {text}" for term, text in entries.items() if text)
+    """The entries that say something, as a list of definitions; a text may have several paragraphs."""
+    return "\n\n".join(f"{term}\n: {text}".replace("\n\n", "\n\n  ") for term, text in entries.items() if text)
 
 
 class _Ledger(SphinxDirective):
@@ -184,14 +179,14 @@ class ClaimsDirective(_Ledger):
         cited = ", ".join(f"{{cite:t}}`{key}`" for key in claim.source)
         origin = " ".join(part for part in (cited and f"{cited}.", claim.version and f"{claim.version}.") if part)
         verdict = f"**holds** {claim.condition}" if claim.condition else f"**{words_of(claim.verdict)}**"
-        first, more = first_sentence(claim.finding)
+        first, _, more = claim.finding.partition("\n\n")
         shown = {
             "Verdict": f"{verdict}{'' if claim.condition else f': {claim.brief}'}.",
             "What we found": first,
         }
         folded = {
             "How we read it": claim.reading,
-            "All that we found": claim.finding if more else "",
+            "What else we found": more,
             "Evidence": "; ".join(map(chapter_of, claim.chapters)) + ".",
             "Source": f"{origin} {TAGS[claim.tag]}".strip(),
             "Tests": ", ".join(filter(None, map(self.test, claim.tests))),
