@@ -48,7 +48,7 @@ FEW = [BATCHES[1], BATCHES[4]]
 
 def run(model, inputs):
     """Return the states of the real tokens; gradients are on for texts that are alone, and off for others."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     with torch.set_grad_enabled(len(inputs["input_ids"]) == 1):
         states = model(**inputs).last_hidden_state
     return states.detach()[inputs["attention_mask"] == 1]

@@ -50,7 +50,7 @@ class Architecture:
         cls = getattr(transformers, self.cls, None)
         if cls is None:
             pytest.skip(f"transformers {transformers.__version__} has no {self.cls}")
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         given = {**COMMON, **self.options, **options}
         config = cls.config_class(**{key: value for key, value in given.items() if value is not None})
         try:

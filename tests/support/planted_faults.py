@@ -270,7 +270,7 @@ def plant(
 
 def build(name: str, implementation: str = "eager") -> PlantedEncoder:
     """Return the model of a variant, with the same weights each time."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     return PlantedEncoder._from_config(PlantedConfig(name), attn_implementation=implementation).eval()
 
 
