@@ -35,6 +35,7 @@ logger = getLogger(__name__)
 STATIC = "explorers"
 SHARED = "explorer.js"
 FOLDER = ROOT / "book" / "_static" / STATIC
+FRAME = 'class="explorer-root"'
 PAIR = re.compile(r"\w+=\S+")
 
 
@@ -109,11 +110,12 @@ def depart(self: HTML5Translator, node: explorer) -> None:
 def load_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document) -> None:
     """Give a page the scripts of its explorers and their style sheet, and no other page; connect to `html-page-context`."""
     names = sorted({node["explorer"] for node in doctree.findall(explorer)}) if doctree else []
+    framed = doctree and any(FRAME in html.astext() for html in doctree.findall(nodes.raw))  # a cell's slider
     if names:
         app.add_js_file(SHARED, loading_method="defer", priority=400)  # before those that use it
     for name in names:
         app.add_js_file(f"{STATIC}/{name}.js", loading_method="defer")
-    if names:
+    if names or framed:
         app.add_css_file(f"{STATIC}/explorers.css")
 
 

@@ -4,8 +4,8 @@ The chapters' figures have no background (book/matplotlibrc) and dark lines and 
 pages, in which greys are turned around: black becomes the colour of the page's text. Other colours stay unless they
 are very dark, and so does everything on large opaque areas, such as black and white on a heat map.
 
-On a phone the panels of a wide figure stand one below the other, each with its scale, also where they share one. Where
-a legend or a title lies between them it stays whole, in a box that scrolls.
+On a phone the panels of a wide figure stand one below the other, each with its scale, also where they share one. What
+cannot be cut, such as one wide panel or a legend between two, would stay whole in a box that scrolls: draw it narrower.
 """
 
 from pathlib import Path
@@ -23,8 +23,7 @@ GAMMA = 2.2  # from the numbers of a colour to its light
 DARKEST = 0.5  # the brightness that has a contrast of 4.5 with the page
 GREYEST = 24  # the largest difference of a grey's three channels, of 255
 AREAS = (25, 25), (61, 9), (9, 61)  # pixels: larger than any letter or marker, thicker than any line
-WIDE = 900  # pixels: two panels, whose labels a phone would make unreadable
-SMALL = 620  # pixels: one panel whose labels stay readable on a phone
+WIDE = 620  # pixels: a phone would make the labels unreadable
 GAP = 8  # pixels: at least so much is empty between two panels
 LETTER = 40  # pixels: higher than any, lower than an axis
 TICK = 14  # pixels: wider than the ticks of an axis, narrower than ticks with numbers
@@ -115,8 +114,7 @@ def dress(app: Sphinx, doctree: nodes.document) -> None:
             continue
         with Image.open(file) as drawn:
             pixels = np.asarray(drawn.convert("RGBA"))
-        width = pixels.shape[1]
-        size = "wide" if (wide := width > WIDE) else "narrow" if width > SMALL else "small"
+        size = "wide" if (wide := pixels.shape[1] > WIDE) else "small"
         # the theme makes this box a stop of the tabulator where it scrolls
         box = nodes.container(classes=["figure-box", size, "pst-scrollable-table-container"])
         image.replace_self(box)

@@ -12,7 +12,9 @@ import explorers
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator
+from support.explorer_page import explorer_page
 from support.pages import opened, violations
+from support.touch import PHONE, drag
 
 from tempscale import docstrings, load_model, pairwise_cosine, patch
 from tempscale.encoding.cutting import cut_texts
@@ -246,6 +248,30 @@ def test_a_text_is_followed_by_the_keyboard_and_by_pointing(explorer: Locator) -
     assert detail.text_content().startswith(DATA["names"][far])
     explorer.locator("figcaption").hover()
     assert detail.text_content().startswith(DATA["names"][text]), "what was chosen is back"
+
+
+def test_it_works_by_touch(browser: Browser, tmp_path: Path) -> None:
+    with explorer_page(browser, "collapse", tmp_path, width=390, **PHONE) as (tab, complaints):
+        explorer, detail = tab.locator("figure[data-explorer=collapse]"), tab.locator(".collapse-detail")
+        drag(explorer.get_by_role("slider"), 1)
+        assert explorer.get_by_role("slider").get_attribute("aria-valuetext") == "512 tokens"
+        explorer.get_by_role("button", name="in pieces").tap()
+        assert explorer.get_by_role("button", name="in pieces").get_attribute("aria-pressed") == "true"
+        explorer.get_by_text("Remedies").tap()
+        assert not explorer.get_by_role("group", name="Temperature").is_visible()
+        explorer.get_by_role("button", name="Play").tap()
+        explorer.get_by_role("button", name="Pause").tap()
+        drag(explorer.get_by_role("slider"), 0.2)
+        assert explorer.get_by_role("slider").get_attribute("aria-valuetext") == "32 tokens"
+
+        tab.wait_for_timeout(1000)  # until the dots rest
+        far = int((stored("angle", "<u2", ("whole", 1.0, 32))).argmax())  # by itself, at the border
+        explorer.locator(".collapse-dot").nth(far).tap(force=True)
+        assert detail.text_content().startswith(DATA["names"][far])
+        # on a phone it stands right below the map, before the numbers
+        assert detail.bounding_box()["y"] < explorer.locator(".collapse-side").bounding_box()["y"]
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        assert complaints == []
 
 
 def test_it_plays_until_paused(explorer: Locator) -> None:

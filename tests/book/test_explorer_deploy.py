@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 from scipy.stats import norm
 from support.explorer_page import FOLDER, explorer_page, move, violations
+from support.touch import PHONE, drag
 
 LABELS = (20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
 BUTTONS = {"mean": "Best mean", "interval": "Interval above 0", "held out": "Held-out half"}
@@ -158,6 +159,20 @@ def test_works_with_the_keyboard(tab: Page) -> None:
     assert tab.locator("[aria-pressed=true]").inner_text() == "Interval above 0"
     assert tab.locator("[aria-pressed=true]").evaluate("(node) => node === document.activeElement")
     assert tab.locator(".verdict").inner_text() != before
+
+
+def test_works_by_touch(browser: Browser, tmp_path: Path) -> None:
+    with explorer_page(browser, "deploy", tmp_path, width=390, **PHONE) as (tab, complaints):
+        for name, lowest, highest in (("labels", "20", "1000"), ("settings", "1", "8"), ("gain", "−2.0", "+2.0")):
+            for share, value in ((0, lowest), (1, highest)):
+                drag(tab.locator(f"[data-input={name}]"), share)
+                assert tab.locator(f"[data-output={name}]").inner_text() == value
+        before = tab.locator(".verdict").inner_text()
+        for name in BUTTONS.values():
+            tab.get_by_role("button", name=name).tap()
+            assert tab.locator("[aria-pressed=true]").inner_text() == name
+        assert tab.locator(".verdict").inner_text() != before
+        assert complaints == []
 
 
 def test_sliders_do_not_wait(tab: Page) -> None:

@@ -12,6 +12,7 @@ import scipy.linalg
 from playwright.sync_api import Browser, Page
 from scipy.special import softmax
 from support.explorer_page import explorer_page, move, violations
+from support.touch import PHONE, drag
 
 from tempscale import filter_rate
 
@@ -219,6 +220,36 @@ def test_cells_are_edited_with_keys_clicks_and_the_slider(tab: Page) -> None:
     np.testing.assert_array_equal(square(tab, "logit"), expected)
     tab.get_by_role("button", name="Undo all changes").click()
     np.testing.assert_array_equal(square(tab, "logit"), PRESETS["Causal, uniform"](*np.indices((8, 8)), 8))
+
+
+@pytest.mark.parametrize("preset", ["", "view=step"])
+def test_works_by_touch(browser: Browser, tmp_path: Path, preset: str) -> None:
+    with explorer_page(browser, "sandbox", tmp_path, width=390, preset=preset, **PHONE) as (tab, complaints):
+        start(tab, "Uniform")
+        expected = np.zeros((8, 8))
+        for logit in (1, 2):
+            tab.locator("[data-row='3'][data-column='5']").tap()
+            expected[3, 5] = logit
+            np.testing.assert_array_equal(square(tab, "logit"), expected)
+        # what the bars say, in a number: of the cell's column, and of the column of a bar
+        mass, words = softmax(expected, axis=1).sum(axis=0), tab.locator("[data-words=mass]")
+        assert words.inner_text() == f"Column 5: c = {mass[5]:.2f}."
+        tab.locator(".mass[data-column='2']").tap()
+        assert words.inner_text() == f"Column 2: c = {mass[2]:.2f}."
+        np.testing.assert_array_equal(square(tab, "logit"), expected)
+        drag(tab.locator("[data-input=logit]"), 0)  # lowers the cell of row 3 in that column
+        expected[3, 2] = square(tab, "logit").min()
+        assert expected[3, 2] < 0
+        np.testing.assert_array_equal(square(tab, "logit"), expected)
+        tab.get_by_role("button", name="Undo all changes").tap()
+        assert not square(tab, "logit").any()
+        drag(tab.locator("[data-input=temperature]"), 1)
+        assert tab.locator("[data-output=temperature]").inner_text() == "8.00"
+        drag(tab.locator("[data-input=n]"), 1)
+        assert tab.locator("[role=gridcell]").count() == 16 * 16
+        tab.locator("[data-row='15'][data-column='15']").tap()
+        assert square(tab, "logit")[15, 15] == 1
+        assert complaints == []
 
 
 def test_colours_are_the_books(tab: Page) -> None:

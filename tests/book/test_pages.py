@@ -15,6 +15,7 @@ import pytest
 from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Browser, Page
 from support.pages import COLOURS, dressed, opened, violations
+from support.touch import PHONE, drag
 
 
 @cache
@@ -72,6 +73,9 @@ def test_open_code_is_not_cut_off(wide: tuple[Page, list[str]]) -> None:
 def test_page_fits_a_narrow_screen(browser: Browser, address: str, page: str) -> None:
     with opened(browser, f"{address}/book/{page}.html", width=390) as (tab, _):
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        # figures stand on a phone as they are, or panel by panel
+        scroll = "(boxes) => boxes.filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.outerHTML)"
+        assert tab.locator(".figure-box").evaluate_all(scroll) == []
         # a box that hides what sticks out of it would pass the line above
         clipped = """() => [...document.querySelectorAll("article.bd-article *")]
             .filter((node) => !node.closest("mjx-container"))
@@ -174,6 +178,25 @@ def test_slider_works_offline(browser: Browser, site: Path, address: str) -> Non
         assert before[1]
         assert all(old != new for old, new in zip(before, after, strict=True))
         assert complaints == []
+
+
+def test_slider_works_by_touch(browser: Browser, site: Path, address: str) -> None:
+    if not (site / "book" / "softmax_temperature.html").is_file():
+        pytest.skip("book/softmax_temperature is not in this book")
+    with browser.new_context(viewport={"width": 390, "height": 844}, **PHONE) as context:
+        tab = context.new_page()
+        tab.goto(f"{address}/book/softmax_temperature.html")
+        explorer = tab.locator(".explorer-root:has(.tempscale-slider)")
+        at = explorer.locator("output").first
+        for share, value in ((0, "0.10"), (1, "10.00")):
+            drag(explorer.locator("input[type=range]"), share)
+            assert at.inner_text() == value
+        for name, value in (("0.5", "0.50"), ("1, as trained", "1.00")):
+            explorer.get_by_role("button", name=name, exact=True).tap()
+            assert at.inner_text() == value
+            assert explorer.locator("[aria-pressed=true]").inner_text() == name
+        # it looks like the other explorers
+        assert explorer.evaluate("(node) => getComputedStyle(node).borderTopStyle") == "solid"
 
 
 def test_the_copy_button_copies_all_parts_of_a_cell(wide: tuple[Page, list[str]], site: Path, page: str) -> None:

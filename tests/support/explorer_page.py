@@ -65,7 +65,7 @@ def explorer_page(
     width: int = 1280,
     scheme: str = "light",
     preset: str = "",
-    **context: str,
+    **context: str | bool,
 ) -> Iterator[tuple[Page, list[str]]]:
     """The page, written to a folder, and a list of what the browser complained about or asked for besides its files."""
     variables = " ".join(f"--pst-color-{key}: {value};" for key, value in COLOURS[scheme].items())

@@ -180,7 +180,8 @@
     );
     const note = make("p", { class: "collapse-note", "aria-live": "polite" });
     const key = make("p", { class: "collapse-key" }, "● found first by its own summary  ○ not");
-    root.append(make("div", { class: "collapse-view" }, make("div", {}, map, legend, key), side), note);
+    const view = make("div", { class: "collapse-view" }, make("div", {}, map, legend, key), side, note);
+    root.append(view);
 
     // --- one text: by pointing, touching, or from the list
     const list = make("select", { id: `${id}-text` }, make("option", { value: -1 }, "none; point at a dot or choose"));
@@ -191,7 +192,7 @@
     });
     list.addEventListener("change", () => set({ chosen: Number(list.value) }));
     const detail = make("p", { class: "collapse-detail", "aria-live": "polite" });
-    root.append(make("div", { class: "collapse-text" }, make("label", { for: `${id}-text` }, "Follow a text"), list, detail));
+    view.append(make("div", { class: "collapse-text" }, make("label", { for: `${id}-text` }, "Follow a text"), list, detail));
 
     const nearest = (event) => {
       const box = map.getBoundingClientRect();

@@ -286,7 +286,7 @@
     [data-explorer=sandbox] [role=gridcell].masked { background: repeating-linear-gradient(135deg,
       var(--pst-color-surface) 0 4px, var(--pst-color-border) 4px 5px) !important; }
     [data-explorer=sandbox] .name { align-self: center; color: var(--pst-color-text-muted); justify-self: center; white-space: nowrap; }
-    [data-explorer=sandbox] .mass { align-self: stretch; display: flex; flex-direction: column; height: 3.6rem; margin-top: 3px; position: relative; }
+    [data-explorer=sandbox] .mass { cursor: pointer; align-self: stretch; display: flex; flex-direction: column; height: 3.6rem; margin-top: 3px; position: relative; }
     [data-explorer=sandbox] .mass > i { background: var(--blue); display: block; }
     [data-explorer=sandbox] .even { border-top: 1px dashed var(--pst-color-text-base); left: 0; position: absolute; right: 0; }
     [data-explorer=sandbox] .edit { margin-top: .75rem; max-width: 25rem; }
@@ -347,9 +347,11 @@
       <div>
         <p class="title" id="${id}-title">Attention <i>A</i>: how much each row looks at each column</p>
         <div role="grid" aria-labelledby="${id}-title" aria-describedby="${id}-hint"></div>
-        <p class="hint">Bars: column masses <i>c<sub>j</sub></i>, what each token receives. Dashed: an even share, 1.</p>
+        <p class="hint">Bars: column masses <i>c<sub>j</sub></i>, what each token receives. Dashed: an even share, 1.
+          <span data-words="mass"></span></p>
         <div class="edit explorer-controls">${slider(id, "logit", "", -LARGEST, LARGEST, 0.1, 0)}</div>
-        <p class="hint" id="${id}-hint">Click a cell to raise its logit by 1, with Shift to lower it. Keys: arrows move,
+        <p class="hint" id="${id}-hint">Click or tap a cell to raise its logit by 1. The slider also lowers it, and so
+          does Shift with a click. A bar chooses its column. Keys: arrows move,
           + and − change, 0 clears. <button type="button" data-button="reset">Undo all changes</button>
           <button type="button" data-button="draw">Draw again</button></p>
       </div>
@@ -456,7 +458,7 @@
           )
           .join("") +
         `<span class="name" aria-hidden="true"><i>c<sub>j</sub></i></span>` +
-        numbers.map(() => `<div class="mass" aria-hidden="true"><i></i><span class="even"></span></div>`).join("");
+        numbers.map((j) => `<div class="mass" aria-hidden="true" data-column="${j}"><i></i><span class="even"></span></div>`).join("");
       select(row, col, false);
     }
 
@@ -505,11 +507,11 @@
       const fullest = Math.max(2, ...masses);
       grid.querySelectorAll(".mass").forEach((bar, j) => {
         bar.dataset.mass = masses[j];
-        bar.title = `c = ${masses[j].toFixed(2)}`;
         bar.firstChild.style.height = `${(100 * masses[j]) / fullest}%`;
         bar.lastChild.style.top = `${100 / fullest}%`;
       });
 
+      find("words", "mass").innerHTML = `Column ${col}: <i>c</i> = ${masses[col].toFixed(2)}.`;
       const chosen = logits[row][col];
       root.querySelector(`label[for="${id}-logit"]`).firstChild.textContent = `Logit of row ${row}, column ${col} `;
       find("output", "logit").textContent = logitText(chosen);
@@ -567,6 +569,11 @@
       else show();
     });
     grid.addEventListener("click", (event) => {
+      const bar = event.target.closest(".mass");
+      if (bar) {
+        select(row, Number(bar.dataset.column), false);
+        return show();
+      }
       const cell = event.target.closest("[role=gridcell]");
       if (!cell) return;
       select(Number(cell.dataset.row), Number(cell.dataset.column), true);
