@@ -142,7 +142,8 @@ def read_results(name: str) -> "pd.DataFrame":
     if archive.is_file():
         with zipfile.ZipFile(archive) as tables:
             if name in tables.namelist():
-                return pd.read_csv(tables.open(name), comment="#", low_memory=False)
+                with tables.open(name) as table:
+                    return pd.read_csv(table, comment="#", low_memory=False)
     raise FileNotFoundError(
         f"no table {name!r} of measured results, neither in {Path('results').resolve()} nor in the installed package: "
         "install the version of tempscale that this notebook belongs to"

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("mteb", reason="mteb is not installed: pip install 'tempscale[eval]'")
 
+from support.arrays import read_arrays
 from support.evaluation import WORDS, write_model
 
 import tempscale
@@ -90,7 +91,7 @@ def test_vectors_are_saved_as_they_were_measured(tmp_path):
     result = run("--vectors", tmp_path / "stored.npz", "--save", tmp_path / "saved", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "of nDCG@10 on pairs that did not choose it." in " ".join(result.stdout.split())
-    arrays = np.load(tmp_path / "saved" / "remedy.npz")
+    arrays = read_arrays(tmp_path / "saved" / "remedy.npz")
 
     def hits(queries, documents):
         unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, documents)]
@@ -127,7 +128,7 @@ def test_a_recommended_model_is_saved_and_needs_no_tempscale(folder, tmp_path, m
     subprocess.run(
         [sys.executable, "-c", RELOADED, str(saved), str(tmp_path / "out.npz")], check=True, capture_output=True
     )
-    found = np.load(tmp_path / "out.npz")
+    found = read_arrays(tmp_path / "out.npz")
     plain = tempscale.load_model(str(folder / "model"), device="cpu")
     pairs = pd.read_csv(folder / "pairs.csv")
     for name, texts, new in (("q", pairs["query"], "ba bo bi"), ("d", pairs["document"], "so fa re")):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from support.arrays import read_arrays
 from support.evaluation import WORDS, write_model
 
 import tempscale
@@ -180,7 +181,7 @@ def test_saved_and_loaded_without_tempscale_it_is_what_numpy_says(alone, request
     if "project" in remedy:
         for side in ("query", "document"):
             expected[side] = projected(expected[side], normalised=name == "shallow")
-    found = np.load(f"{alone[name, remedy]}.npz")
+    found = read_arrays(f"{alone[name, remedy]}.npz")
     for side, vectors in expected.items():
         is_close(found[side], vectors, 1e-6 if "temperature" not in remedy else 5e-6)
     prompts, similarity = json.loads(str(found["settings"]))
@@ -195,7 +196,7 @@ def test_code_is_run_with_trust_only(alone, shallow):
     with pytest.raises(ValueError, match="comes with Python code of its own, which was not run"):
         tempscale.load_model(str(folder))
     loaded = tempscale.load_model(str(folder), trust_remote_code=True, device="cpu")
-    is_close(loaded.encode_document(ENGLISH[1]), np.load(f"{folder}.npz")["document"])
+    is_close(loaded.encode_document(ENGLISH[1]), read_arrays(f"{folder}.npz")["document"])
     if SIX:
         with pytest.raises(ValueError, match="trust_remote_code=True"):
             SentenceTransformer(str(folder))

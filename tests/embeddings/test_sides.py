@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.arrays import read_arrays
 
 from tempscale import AllButTheTop, Centring, PerSide, Projection, Whitening
 from tempscale.embeddings.sides import CrossFitted
@@ -93,7 +94,7 @@ def test_saved_maps_are_numpys(tmp_path):
     queries, documents = sample(rng, 20), sample(rng, 30)
     sides = PerSide(Projection()).fit(queries=queries, documents=documents)
     sides.save(tmp_path / "remedy.npz")
-    arrays = np.load(tmp_path / "remedy.npz", allow_pickle=False)
+    arrays = read_arrays(tmp_path / "remedy.npz")
     assert sorted(arrays) == ["document_bias", "document_weight", "query_bias", "query_weight"]
     mapped = unit(queries @ arrays["query_weight"].T + arrays["query_bias"])
     np.testing.assert_allclose(mapped, sides.transform(queries, "query"), atol=1e-12)

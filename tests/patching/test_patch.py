@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from support.architectures import ARCHITECTURES, DECODER, FAMILIES, Architecture, architecture
+from support.arrays import read_arrays
 from support.official import TEMPERATURES as TEMPERATURES_OF_OFFICIAL
 from support.official import texts as texts_of_official
 from support.oracle import agreement, batch, eager_output
@@ -540,7 +541,7 @@ def test_minilm_inside_sentence_transformer_against_the_oracle(minilm):
 
 
 def test_the_numbers_of_the_official_implementation():
-    official = np.load(Path(__file__).parents[1] / "data" / "official_minilm.npz")
+    official = read_arrays(Path(__file__).parents[1] / "data" / "official_minilm.npz")
     model = tempscale.load_model("minilm", device="cpu", max_seq_length=512)
     for temperature, expected in zip(TEMPERATURES_OF_OFFICIAL, official["embeddings"], strict=True):
         with patch(model, temperature):
