@@ -107,8 +107,7 @@ def _fold(model: nn.Module, temperature: Schedule) -> nn.Module:
     one_plus = any(isinstance(weight, WeightSource) and weight.one_plus for weight in weights.values())
     rounding = 64 * torch.finfo(next(transformer.parameters()).dtype).eps if one_plus else 0.0
     capped = kind == "per layer" and any(isinstance(source, NumberSource) for source in weights.values())
-    with Recorder.of(transformer) as recorder:
-        failure = "all layers share one soft cap" if capped else prove(recorder, sites, kind, rounding)
+    failure = "all layers share one soft cap" if capped else prove(Recorder(transformer), sites, kind, rounding)
     if failure is not None:
         remedy = "one temperature for all layers" if kind == "per layer" else "tempscale.patch"
         raise UnsupportedModelError(

@@ -41,12 +41,7 @@ def find_sites(transformer: Any, kind: Kind, layers: RepeatableLayers = None) ->
         UnsupportedModelError: no softmax attention, or no sources that pass the proof. The message names the class and what
             can be done.
     """
-    with Recorder.of(transformer) as recorder:
-        return _find(recorder, kind, layers)
-
-
-def _find(recorder: Recorder, kind: Kind, layers: RepeatableLayers) -> tuple[list[Site], int]:
-    transformer = recorder.transformer
+    recorder = Recorder(transformer)
     modules = list(recorder.plain.logits)
     if not modules:
         raise UnsupportedModelError(

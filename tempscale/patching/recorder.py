@@ -69,9 +69,11 @@ def find_transformer(model: nn.Module) -> Any:
 
 
 @contextmanager
-def evaluation_mode(transformer: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; all put back afterwards."""
+def evaluation_mode(transformer: nn.Module, implementation: str | None = None) -> Iterator[None]:
+    """Evaluation mode without gradients, perhaps in another attention implementation; all put back afterwards."""
     training = {module: module.training for module in transformer.modules()}
+    configs = configurations(transformer)
+    before = [config._attn_implementation for config in configs]
     with ExitStack() as stack:
         if "torch._dynamo" in sys.modules:  # else nothing is compiled, and it takes long to load
             stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -80,25 +82,16 @@ def evaluation_mode(transformer: nn.Module) -> Iterator[None]:
         try:
             if any(training.values()):
                 transformer.eval()
+            if implementation is not None:
+                for config in configs:
+                    config._attn_implementation = implementation
             yield
         finally:
+            for config, own in zip(configs, before, strict=True):
+                config._attn_implementation = own
             for module, flag in training.items():
                 if module.training is not flag:
                     module.training = flag
-
-
-@contextmanager
-def attention_in(implementation: str | None, configs: Iterable[Any]) -> Iterator[None]:
-    """Have attention computed in this implementation, where one is named, by the modules with these configurations."""
-    before = {id(config): (config, config._attn_implementation) for config in configs}
-    try:
-        if implementation is not None:
-            for config, _ in before.values():
-                config._attn_implementation = implementation
-        yield
-    finally:
-        for config, own in before.values():
-            config._attn_implementation = own
 
 
 @contextmanager
@@ -180,9 +173,7 @@ class Recording:
 
 
 class Recorder(TorchFunctionMode):
-    """Runs a model, and records what its attention does. Attention is a module that calls softmax, or torch's SDPA.
-
-    Made by `Recorder.of`.
+    """Run a model, and record what its attention does. Attention is a module that calls softmax, or torch's SDPA.
 
     Raises:
         UnsupportedModelError: the model cannot be run, or has attention of another make, which no temperature reaches.
@@ -204,26 +195,9 @@ class Recorder(TorchFunctionMode):
         self._inside = False  # a function that a temperature reaches
         self._survey: Survey | None = None  # while there is one
         self._real = torch.ones(0)
-        self._thread, self._disturbed = threading.get_ident(), False
-        self._configs = configurations(transformer)
-        self.batches: list[dict[str, Any]] = []
-
-    @classmethod
-    @contextmanager
-    def of(cls, transformer: Any) -> Iterator["Recorder"]:
-        """The recorder of a model, which is in evaluation mode and watched meanwhile, and afterwards as it was."""
-        recorder = cls(transformer)
-        with evaluation_mode(transformer), watching(transformer, recorder._enter, recorder._leave):
-            recorder._look_around()
-            yield recorder
-
-    def _look_around(self) -> None:
-        """Find out which softmax is attention, and that no other attention is there."""
-        transformer = self.transformer
         padded, *others = probe_batches(transformer)
         self.batches = [padded]
         calls, at_other_lengths = self._surveyed("eager", 0), []
-        plain = self._recording
         for batch in others:
             self.batches.append(batch)
             try:
@@ -239,7 +213,7 @@ class Recorder(TorchFunctionMode):
             ]
         self.others = no_attention(calls, at_other_lengths)
         refuse_hidden(transformer, (call for call in (*calls, *at_other_lengths) if call.kind not in self.others))
-        self.plain = self.run("eager") if self.others else plain
+        self.plain = self.run("eager")
 
     def _surveyed(self, implementation: str, batch: int) -> list[Call]:
         self._survey = survey = Survey(lambda: (self._stack[-1] if self._stack else None, self._inside))
@@ -257,8 +231,8 @@ class Recorder(TorchFunctionMode):
         Raises:
             UnsupportedModelError: its weights are nowhere.
         """
-        parameters = self.transformer.parameters
-        parameter = next((one for one in parameters() if not one.is_meta), None)
+        parameters = list(self.transformer.parameters())
+        parameter = next((one for one in parameters if not one.is_meta), None)
         # Weights that accelerate has put elsewhere come when a module runs.
         hooks: Any = (getattr(module, "_hf_hook", None) for module in self.transformer.modules())
         loading = (getattr(hook, "execution_device", None) for hook in hooks)
@@ -267,7 +241,7 @@ class Recorder(TorchFunctionMode):
             raise UnsupportedModelError(
                 f"the weights of {type(self.transformer).__name__} are on the meta device, without values: load them first"
             )
-        return torch.device(device), (next(parameters()) if parameter is None else parameter).dtype
+        return torch.device(device), (parameters[0] if parameter is None else parameter).dtype
 
     @property
     def is_exact(self) -> bool:
@@ -298,12 +272,14 @@ class Recorder(TorchFunctionMode):
     ) -> Recording:
         """Run the model once, in an attention implementation; the logits of the given modules are divided inside softmax."""
         self._recording, self._temperatures, self._stack = Recording(), temperatures or {}, []
+        self._thread, self._disturbed = threading.get_ident(), False
         given = self.batches[batch]
         self._real = given.get("attention_mask", torch.ones(0)).bool()
         device, _ = self.device_and_dtype
         try:
             with (
-                attention_in(implementation, self._configs),
+                evaluation_mode(self.transformer, implementation),
+                watching(self.transformer, self._enter, self._leave),
                 sdpa_kernel(_KERNELS),
                 self,
             ):

@@ -12,14 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tempscale.patching.exchange import SDPA, SOFTMAXES
-from tempscale.patching.recorder import (
-    UnsupportedModelError,
-    attention_in,
-    configurations,
-    evaluation_mode,
-    refuse_hidden,
-    watching,
-)
+from tempscale.patching.recorder import UnsupportedModelError, evaluation_mode, refuse_hidden, watching
 from tempscale.patching.survey import Survey
 from tempscale.probing.attention_rows import AttentionCall
 
@@ -107,8 +100,7 @@ class Capture(TorchFunctionMode):
             )
         self._reset(inputs["input_ids"].shape[1])
         with (
-            evaluation_mode(self.transformer),
-            attention_in(_implementation(self.transformer), configurations(self.transformer)),
+            evaluation_mode(self.transformer, _implementation(self.transformer)),
             watching(self.transformer, self._enter, self._leave),
             self._survey or nullcontext(),
             self,

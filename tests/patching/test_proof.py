@@ -1,7 +1,6 @@
 """The proof of a patch finds every source that is missing, and leaves the model as it was."""
 
 import copy
-from contextlib import ExitStack
 
 import pytest
 import torch
@@ -21,19 +20,13 @@ EACH_DEVICE = pytest.mark.parametrize("device", DEVICES)
 EACH_DTYPE = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 
-@pytest.fixture
-def recorder_of():
-    with ExitStack() as stack:
-        yield lambda model: stack.enter_context(Recorder.of(model))
-
-
 @pytest.mark.parametrize("kind", ["uniform", "per layer", "per sequence"])
 @pytest.mark.parametrize("row", FAMILIES)
-def test_every_source_is_needed(row, kind, recorder_of):
+def test_every_source_is_needed(row, kind):
     model = architecture(row).build()
     sites, n_layers = find_sites(model, kind)
     assert n_layers == len(sites) == 3
-    recorder = recorder_of(model)
+    recorder = Recorder(model)
     plain = recorder.plain
     assert prove(recorder, sites, kind) is None
     for left_out in range(len(sites[0].sources)):
@@ -107,14 +100,14 @@ FAULTS = {
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("row", ["BERT", "T5", "MPNet"])
 @pytest.mark.parametrize("fault", [None, *FAULTS], ids=str)
-def test_planted_faults_are_found_whatever_rounds(row, implementation, fault, dtype, device, recorder_of):
+def test_planted_faults_are_found_whatever_rounds(row, implementation, fault, dtype, device):
     if row == "MPNet" and implementation == "sdpa":
         pytest.skip("MPNet has eager attention only")
     model = architecture(row).build(implementation, dtype).to(device)
     with torch.no_grad():  # a bias that half precision hardly sees beside the logits
         for name, value in model.named_parameters():
             value.mul_(0.02 if "relative_attention_bias" in name else 1)
-    recorder, before = recorder_of(model), copy.deepcopy(model.state_dict())
+    recorder, before = Recorder(model), copy.deepcopy(model.state_dict())
     modules = list(recorder.plain.logits)
     sources = next(uniform_candidates(model, modules))
     sites = [Site(str(layer), layer, module, sources[layer]) for layer, module in enumerate(modules)]
@@ -189,13 +182,13 @@ def test_the_probe_is_free_in_its_choice_of_a_kernel(device):
 
 @EACH_DEVICE
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-def test_what_overflows_in_float16_is_proved_in_float32(implementation, device, recorder_of):
+def test_what_overflows_in_float16_is_proved_in_float32(implementation, device):
     """Where all is NaN, whatever is done to the layers behind is equal to what should be."""
     model = architecture("BERT").build(implementation, torch.float16).to(device)
     with torch.no_grad():
         model.encoder.layer[0].output.LayerNorm.weight.fill_(65504)
         model.encoder.layer[0].output.LayerNorm.bias.fill_(65504)
-    recorder = recorder_of(model)
+    recorder = Recorder(model)
     modules = list(recorder.plain.logits)
     assert all(recorder.plain.outputs[module][0].isnan().all() for module in modules[1:])
     sources = next(uniform_candidates(model, modules))
