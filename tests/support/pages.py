@@ -1,6 +1,6 @@
 """Pages of the book in a browser."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -9,7 +9,6 @@ from playwright.sync_api import Browser, Page, Request
 
 # of what passes, axe would describe every element
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "preload": False, "resultTypes": ["violations"]}
-COLOURS = ["color-contrast", "link-in-text-block"]
 
 
 class _Tab:
@@ -121,47 +120,12 @@ def formulas_boxed(tab: Page) -> None:
     )
 
 
-def mark_looks(tab: Page) -> dict[str, list[str]]:
-    """Mark the elements whose text looks like text before it on the same ground, and return axe's context without them.
-
-    Their contrast is the same, and takes axe most of its time. Of each look several stay, for axe gives no verdict on what
-    is covered in part, or has one letter.
-    """
-    tab.evaluate(
-        """() => {
-            const looks = new Map(), grounds = new Map([[document.documentElement, ""]]);
-            for (const node of [document.body, ...document.body.querySelectorAll("*")]) {
-                const style = getComputedStyle(node);
-                const { backgroundColor, backgroundImage, opacity, position } = style;
-                const own = [backgroundColor, backgroundImage, opacity, position].join();
-                const around = grounds.get(node.parentElement);
-                grounds.set(node, own === "rgba(0, 0, 0, 0),none,1,static" ? around : `${around}/${own}`);
-                const written = [...node.childNodes].some((child) => child.nodeType === Node.TEXT_NODE && child.data.trim());
-                const shown = [...node.getClientRects()].some((box) => box.width > 1 && box.height > 1 && box.right > 0);
-                if (!written || !shown || style.visibility !== "visible") continue;
-                const look = [style.color, style.fontSize, style.fontWeight, style.textShadow, style.textDecoration,
-                    node.matches("a, a *") && getComputedStyle(node.closest("a").parentElement).color, grounds.get(node)];
-                const before = looks.get(look.join()) ?? 0;
-                node.dataset.look = before < 4 ? "new" : "again";
-                looks.set(look.join(), before + (node.textContent.trim().length > 1));
-            }
-        }"""
-    )
-    return {"include": ["body", "[data-look=new]"], "exclude": ["[data-look=again]"]}
-
-
-def violations(tab: Page, rules: Sequence[str] | None = None) -> dict[str, list[str]]:
+def violations(tab: Page, rules: list[str] | None = None) -> dict[str, list[str]]:
     """axe's findings: rule -> the elements that break it. All rules of WCAG are looked at, or those that are named.
 
     The page is simpler afterwards: without what is alike, and without the inside of formulas.
     """
     alike_once(tab)
     formulas_boxed(tab)
-    apart = {**WCAG, "rules": {rule: {"enabled": False} for rule in COLOURS}}
-    runs = [apart, {**WCAG, "runOnly": COLOURS}] if rules is None else [{**WCAG, "runOnly": rules}]
-    found = {}
-    for run in runs:
-        context = mark_looks(tab) if run["runOnly"] == COLOURS else None
-        for rule in Axe().run(tab, context, run).response["violations"]:
-            found[rule["id"]] = [node["html"][:120] for node in rule["nodes"]]
-    return found
+    found = Axe().run(tab, options={**WCAG, "runOnly": rules} if rules else WCAG).response["violations"]
+    return {rule["id"]: [node["html"][:120] for node in rule["nodes"]] for rule in found}
