@@ -8,7 +8,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,17 +68,40 @@ def find_transformer(model: nn.Module) -> Any:
     return text_model if isinstance(text_model, PreTrainedModel) else found
 
 
+class _Uncompiled:
+    """While active, nothing runs compiled. Torch has one stance for all threads: the last to leave puts it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._stance = threading.Lock(), 0, nullcontext()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if (
+                not self._inside and "torch._dynamo" in sys.modules
+            ):  # else nothing is compiled, and it takes long to load
+                self._stance = torch.compiler.set_stance("force_eager")
+                self._stance.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._stance.__exit__(None, None, None)
+                self._stance = nullcontext()
+
+
+_uncompiled = _Uncompiled()
+
+
 @contextmanager
 def evaluation_mode(transformer: nn.Module, implementation: str | None = None) -> Iterator[None]:
     """Evaluation mode without gradients, perhaps in another attention implementation; all put back afterwards."""
     training = {module: module.training for module in transformer.modules()}
     configs = configurations(transformer)
     before = [config._attn_implementation for config in configs]
-    with ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and it takes long to load
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(torch.inference_mode(False))  # which hides what operators are made of
-        stack.enter_context(torch.no_grad())
+    # Inference mode hides what operators are made of.
+    with _uncompiled, torch.inference_mode(False), torch.no_grad():
         try:
             if any(training.values()):
                 transformer.eval()
@@ -120,6 +143,11 @@ def configurations(transformer: nn.Module) -> list[Any]:
     return list({id(config): config for config in configs if hasattr(config, "_attn_implementation")}.values())
 
 
+def has_sparse_attention(transformer: nn.Module) -> bool:
+    """Whether a model, or the one inside a model with a head, has BigBird's sparse attention."""
+    return any(getattr(module, "attention_type", None) == "block_sparse" for module in transformer.modules())
+
+
 def probe_batches(transformer: Any) -> list[dict[str, Any]]:
     """Return, on the CPU, a padded batch of several short texts, and batches of one long text and of a shorter one.
 
@@ -135,7 +163,7 @@ def probe_batches(transformer: Any) -> list[dict[str, Any]]:
         )
     padding = getattr(config, "pad_token_id", None)
     further = 0
-    if getattr(transformer, "attention_type", None) == "block_sparse":
+    if has_sparse_attention(transformer):
         # Up to this length BigBird would switch itself, for good, to dense attention.
         further = (5 + 2 * config.num_random_blocks) * config.block_size
 

@@ -12,7 +12,13 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tempscale.patching.exchange import SDPA, SOFTMAXES
-from tempscale.patching.recorder import UnsupportedModelError, evaluation_mode, refuse_hidden, watching
+from tempscale.patching.recorder import (
+    UnsupportedModelError,
+    evaluation_mode,
+    has_sparse_attention,
+    refuse_hidden,
+    watching,
+)
 from tempscale.patching.survey import Survey
 from tempscale.probing.attention_rows import AttentionCall
 
@@ -92,7 +98,7 @@ class Capture(TorchFunctionMode):
         Raises:
             UnsupportedModelError: the model has no attention, or some that cannot be seen.
         """
-        if getattr(self.transformer, "attention_type", None) == "block_sparse":
+        if has_sparse_attention(self.transformer):
             # On short texts it would switch itself, for good, to full attention.
             raise UnsupportedModelError(
                 f"{type(self.transformer).__name__} has sparse attention, no row of weights for all tokens: load it with "

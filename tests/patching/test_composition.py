@@ -9,15 +9,16 @@ import weakref
 
 import pytest
 import torch
-from support.architectures import TWO_LAYERS, architecture
+from support.architectures import COMMON, TWO_LAYERS, architecture
 from support.oracle import batch, eager_output, real
 from torch import nn
 from torch.nn.utils import parametrizations
-from transformers import GPT2Config, GPT2Model, Trainer, TrainingArguments
+from transformers import BigBirdConfig, BigBirdForMaskedLM, GPT2Config, GPT2Model, Trainer, TrainingArguments
 
 import tempscale
 from tempscale import LogLength, PerLayer, UnsupportedModelError, patch, probe
 from tempscale.patching.fold import fold
+from tempscale.patching.recorder import evaluation_mode
 
 SCHEDULES = [0.5, PerLayer({-1: 0.5}), LogLength(4)]
 EACH_SCHEDULE = pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
@@ -753,3 +754,38 @@ def test_true_causes_are_named():
         UnsupportedModelError, match="weights of BertModel are on the meta device, without values: load"
     ):
         patch(model, 0.5)
+
+
+@pytest.mark.filterwarnings("ignore")  # dynamo's own
+def test_two_proofs_at_once_leave_what_is_compiled_compiled():
+    """Torch's stance is that of the process: the first proof to end must leave it, and the last put it back."""
+    compiled = []
+
+    def backend(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    one, two = (evaluation_mode(architecture("BERT").build()) for _ in range(2))
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    double = torch.compile(lambda x: 2 * x, backend=backend)
+    assert double(torch.ones(2)).tolist() == [2, 2]
+    assert not compiled
+    two.__exit__(None, None, None)
+    assert double(torch.ones(2)).tolist() == [2, 2]
+    assert len(compiled) == 1
+    torch._dynamo.reset()
+
+
+def test_a_sparse_model_in_one_with_a_head_stays_sparse():
+    """On short texts BigBird would switch itself to full attention, for good."""
+    options = {"block_size": 4, "num_random_blocks": 1, "max_position_embeddings": 128}
+    config = BigBirdConfig(**{**COMMON, **options}, attention_type="block_sparse")
+    model = BigBirdForMaskedLM(config).eval()
+    with patch(model, 0.5) as active:
+        assert len(active.sites) == 3
+        assert model.bert.attention_type == "block_sparse"
+    assert model.bert.attention_type == "block_sparse"
+    with pytest.raises(UnsupportedModelError, match="has sparse attention, no row of weights for all tokens"):
+        probe(model, [torch.arange(5, 69)])
