@@ -765,14 +765,22 @@ def test_two_proofs_at_once_leave_what_is_compiled_compiled():
         compiled.append(graph)
         return graph.forward
 
-    one, two = (evaluation_mode(architecture("BERT").build()) for _ in range(2))
-    one.__enter__()
-    two.__enter__()
-    one.__exit__(None, None, None)
+    def proof(entered, leave):
+        with evaluation_mode(architecture("BERT").build()):
+            entered.set()
+            leave.wait(60)
+
+    events = [(threading.Event(), threading.Event()) for _ in range(2)]
+    proofs = [threading.Thread(target=proof, args=both, daemon=True) for both in events]
+    for thread, (entered, _) in zip(proofs, events, strict=True):
+        thread.start()
+        assert entered.wait(60)
     double = torch.compile(lambda x: 2 * x, backend=backend)
-    assert double(torch.ones(2)).tolist() == [2, 2]
-    assert not compiled
-    two.__exit__(None, None, None)
+    for thread, (_, leave) in zip(proofs, events, strict=True):
+        assert double(torch.ones(2)).tolist() == [2, 2]
+        assert not compiled
+        leave.set()
+        thread.join(60)
     assert double(torch.ones(2)).tolist() == [2, 2]
     assert len(compiled) == 1
     torch._dynamo.reset()
