@@ -95,7 +95,7 @@ def visit(self: HTML5Translator, node: explorer) -> None:
     still = f'<img class="explorer-still" src="{picture}" alt="{escape(node["alt"])}">'
     attributes = {"data-explorer": name} | ({"data-preset": node["preset"]} if node["preset"] else {})
     self.body.append(self.starttag(node, "figure", **attributes))
-    self.body.append('<div class="explorer-root"></div>\n')
+    self.body.append(f"<div {FRAME}></div>\n")
     if node["data"]:
         data = node["data"].replace("<", r"\u003c")  # no text of the data can end the script
         self.body.append(f'<script type="application/json">{data}</script>\n')

@@ -50,9 +50,8 @@ class SmallType(SphinxPostTransform):
         """Replace hyphens, and keep formulas and the punctuation around them on one line."""
         for text in list(self.document.findall(nodes.Text)):
             siblings = text.parent.children
-            place = next(
-                place for place, node in enumerate(siblings) if node is text
-            )  # equal texts have other neighbours
+            # not `index`, which finds the first of equal texts, with other neighbours
+            place = next(place for place, node in enumerate(siblings) if node is text)
             small = with_interval(with_space(with_minus(with_thousands(text))))
             if text != (small := _between_numbers(siblings, place, small)) and not _is_code(text):
                 text.parent[place] = nodes.Text(small)

@@ -76,9 +76,8 @@ class _Uncompiled:
 
     def __enter__(self) -> None:
         with self._lock:
-            if (
-                not self._inside and "torch._dynamo" in sys.modules
-            ):  # else nothing is compiled, and it takes long to load
+            # Where dynamo was never loaded nothing is compiled, and it takes long to load.
+            if not self._inside and "torch._dynamo" in sys.modules:
                 self._stance = torch.compiler.set_stance("force_eager")
                 self._stance.__enter__()
             self._inside += 1

@@ -72,11 +72,6 @@ class Survey(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._exponentials: set[int] = set()
         self._kept: list[torch.Tensor] = []
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Tell torch that no graph is compiled in here, which it would otherwise make sure of at each call."""
-        return False
-
     def look_at(self, func: Any, args: Any) -> None:
         """Collect a call of a function, of which the dispatcher will know nothing, too."""
         module, seen = self._where()
